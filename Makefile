@@ -1,0 +1,57 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PYTHONPATH := $(CURDIR)
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+
+.PHONY: help
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: ## Install what is missing, start everything, feed it, wait until all four flows are in gold, print the URLs
+	./fitness demo
+
+.PHONY: down
+down: ## Stop everything that `make demo` or `./fitness up` started
+	./fitness down
+
+.PHONY: install
+install: ## Make or update .venv from requirements-dev.txt
+	./fitness --version
+
+.PHONY: test
+test: lint ## Everything CI needs: lint, types, unit, Spark, workspace, DAG and system tests
+	$(PYTEST) tests
+
+.PHONY: test-unit
+test-unit: install ## The tests that need nothing running (seconds)
+	$(PYTEST) tests/unit
+
+.PHONY: test-spark
+test-spark: install ## The job tests, on a local Spark
+	$(PYTEST) tests/spark
+
+.PHONY: test-dags
+test-dags: install ## The DAG tests
+	$(PYTEST) tests/dags
+
+.PHONY: test-system
+test-system: install ## The whole stack in a temporary home, compared row by row with the truth
+	$(PYTEST) tests/system
+
+.PHONY: lint
+lint: install ## Ruff (with the Airflow rules), types, and whether what is generated is up to date
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	$(PYTHON) -m docs.requirements --check
+
+.PHONY: format
+format: install ## Format and fix what ruff can fix
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+.PHONY: requirements
+requirements: install ## Resolve pyproject.toml into requirements*.txt, with hashes
+	$(PYTHON) -m docs.requirements
