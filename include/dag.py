@@ -1,0 +1,63 @@
+"""What all DAGs have in common, in one place."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, Asset
+
+from include.alerts import task_failed
+from include.deadlines import deadline
+from include.settings import settings
+from include.tags import Tag
+
+OWNER = "data-platform"
+
+
+def fitness_dag(
+    dag_id: str,
+    *,
+    doc: str | None,
+    tags: set[Tag],
+    started_by: Asset | None = None,
+    params: dict[str, Any] | None = None,
+) -> DAG:
+    """A DAG with the schedule, deadline, retries and alerts that the settings give it.
+
+    One run at a time: a table has one writer, and a run that is behind takes over what the next ones would have done.
+    `doc` is the module's docstring: the page that the person on call reads. `started_by` replaces the clock.
+    """
+    environment = settings()
+    own = environment.dag(dag_id)
+    return DAG(
+        dag_id,
+        schedule=[started_by] if started_by else own.schedule,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        max_active_tasks=own.max_active_tasks,
+        deadline=deadline(own),
+        doc_md=doc,
+        tags=sorted(tags),
+        params=params or {},
+        is_paused_upon_creation=environment.paused_at_creation,
+        default_args={
+            "owner": OWNER,
+            "retries": own.retries,
+            "retry_delay": own.retry_delay,
+            "retry_exponential_backoff": 2,
+            "max_retry_delay": own.job_timeout,
+            "on_failure_callback": task_failed,
+        },
+    )
+
+
+def announce(done: Asset) -> EmptyOperator:
+    """A last task that tells the next layer to start, whatever became of the tasks before it.
+
+    As a teardown it runs when all tasks before it have ended, and leaves the colour of the run to them: a run in which
+    one source failed is red, and yet the others' data goes on.
+    """
+    return EmptyOperator(task_id="announce", outlets=[done]).as_teardown()

@@ -1,0 +1,48 @@
+"""From when a run is late. Airflow's built-in references do not fit (docs/decisions):
+
+`DAGRUN_LOGICAL_DATE` gives no deadline for runs started by assets or people, whose logical date is NULL, and clearing
+tasks under `DAGRUN_QUEUED_AT` answers HTTP 500 (apache/airflow#70368). A class of our own, registered through
+`plugins/fitness.py`, has neither fault. DAGs and plugin must import it from this module path.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import BaseDeadlineReference, DeadlineAlert, deadline_reference
+
+from include.alerts import deadline_missed
+from include.rebuild import PARAM
+from include.settings import DagSettings
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+
+def due(run_type: str, run_after: datetime, queued_at: datetime | None, conf: dict[str, Any] | None) -> datetime | None:
+    """When a run became due (UTC); None when lateness means nothing: backfills and rebuilds take what they take."""
+    if run_type == "backfill" or (conf or {}).get(PARAM):
+        return None
+    return run_after if run_type == "scheduled" else queued_at or run_after
+
+
+@deadline_reference
+class RunDue(BaseDeadlineReference):
+    """Counts from when the clock, an asset or a person wanted the run."""
+
+    required_kwargs = {"dag_id", "run_id"}  # noqa: RUF012  (Airflow reads it from the class)
+
+    def _evaluate_with(self, *, session: Session, dag_id: str, run_id: str, **_: Any) -> datetime | None:
+        from airflow.models import DagRun  # the scheduler evaluates this; a DAG file must not load the models
+        from sqlalchemy import select
+
+        columns = (DagRun.run_type, DagRun.run_after, DagRun.queued_at, DagRun.conf)
+        row = session.execute(select(*columns).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)).one()
+        return due(*row)
+
+
+def deadline(dag: DagSettings) -> DeadlineAlert:
+    """Pages when a run has not succeeded `dag.deadline` after it was due; runs that failed count as late too."""
+    return DeadlineAlert(reference=RunDue(), interval=dag.deadline, callback=AsyncCallback(deadline_missed))

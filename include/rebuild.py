@@ -1,0 +1,65 @@
+"""A request to compute a table's rows anew, for some keys, some days or all of it.
+
+A rebuild travels as the parameter `rebuild` of its layer's DAG. There it takes its turn among the ordinary runs, so a
+table keeps its one writer, and what depends on it is refreshed in the same order as always.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Self
+
+from airflow.sdk import Param
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+
+from include.pipeline import JOBS
+
+PARAM = "rebuild"
+LAYER_PARAMS = {PARAM: Param(None, type=["null", "object"], description="Set by the DAG `rebuild`; see there.")}
+
+
+def _known_job(name: str) -> str:
+    if name not in JOBS:
+        raise ValueError(f"no job {name!r}; one of {', '.join(JOBS)}")
+    return name
+
+
+class Rebuild(BaseModel):
+    """Exactly one of `full`, `keys` and the two dates (both inclusive, UTC days)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    job: Annotated[str, BeforeValidator(_known_job)]
+    full: bool = False
+    keys: tuple[str, ...] = ()
+    from_date: date | None = None
+    to_date: date | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one_extent(self) -> Self:
+        if (self.from_date is None) != (self.to_date is None):
+            raise ValueError("give both from_date and to_date")
+        if [self.full, bool(self.keys), self.from_date is not None].count(True) != 1:
+            raise ValueError("say what to rebuild: everything, some keys, or a range of days; exactly one of them")
+        if self.from_date and self.to_date and self.from_date > self.to_date:
+            raise ValueError("from_date is after to_date")
+        if any("," in key or not key.strip() for key in self.keys):
+            raise ValueError("a key is empty or holds a comma")
+        return self
+
+    @property
+    def dag_id(self) -> str:
+        """The DAG in which the rebuild runs: the layer's own."""
+        return JOBS[self.job].layer
+
+    def arguments(self) -> list[str]:
+        """What the job is told."""
+        if self.full:
+            return ["--full"]
+        if self.keys:
+            return ["--keys", ",".join(self.keys)]
+        return ["--from-date", str(self.from_date), "--to-date", str(self.to_date)]
+
+    def conf(self) -> dict[str, object]:
+        """The conf of the layer's DAG run."""
+        return {PARAM: self.model_dump(mode="json", exclude_defaults=True)}
