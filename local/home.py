@@ -98,6 +98,9 @@ class Home:
         wanted = {
             "workspace_token": 32,
             "postgres_password": 24,
+            "postgres_admin_password": 24,
+            "capture_password": 24,
+            "airflow_database_password": 24,
             "airflow_password": 16,
             "airflow_jwt": 64,
             "airflow_fernet_seed": 32,

@@ -1,0 +1,145 @@
+"""The `fitness` command: the cloud on one machine, up and down."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from local.home import Home
+from local.jars import JarsMissing
+from local.services import stack
+from local.services.part import PartFailed
+from local.services.parts import PARTS
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="""The Fitness Data Center on this machine: sources, Kafka, Spark, the workspace and Airflow.
+
+    FITNESS_HOME (default .fitness in the repository) holds all state, FITNESS_PORT_BASE (default 18000) says where the
+    ports begin. Two stacks with different values of both run side by side.""",
+)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _home() -> Home:
+    try:
+        return Home.from_environment()
+    except ValueError as error:
+        console.print(f"[red]{error}[/]")
+        raise typer.Exit(2) from None
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False)
+
+
+@app.command()
+def up(
+    simulator: Annotated[bool, typer.Option(help="Also run members, devices and gyms that make data.")] = True,
+) -> None:
+    """Start everything that does not run yet, and wait until every part is healthy."""
+    home = _home()
+    began = time.monotonic()
+    try:
+        troubles = stack.up(home, _say, frozenset() if simulator else frozenset({"simulator"}))
+    except (PartFailed, JarsMissing) as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from None
+    for trouble in troubles:
+        console.print(f"\n{trouble.part}: {trouble.reason}", style="red", markup=False)
+        for line in trouble.log:
+            console.print(f"  {line}", markup=False)
+        if trouble.log:
+            console.print(f"  (all of it: ./fitness logs {trouble.part})", markup=False)
+    if troubles:
+        raise typer.Exit(1)
+    _say(f"everything is healthy ({time.monotonic() - began:.0f} s)")
+
+
+@app.command()
+def down() -> None:
+    """Stop everything, in order. No process is left; the data stays."""
+    home = _home()
+    if not home.path.exists():
+        _say("nothing runs here")
+        return
+    left = stack.down(home, _say)
+    _say("stopped" + (f"; {left} stray processes were ended" if left else ""))
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: with URLs, token and passwords.")] = False,
+) -> None:
+    """Show each part, and whether it does its work. The exit code is 0 only if all do."""
+    state = stack.state(_home())
+    parts = {name: entry for name, entry in state.items() if "healthy" in entry}
+    if as_json:
+        typer.echo(json.dumps(state, indent=2))
+    else:
+        table = Table("part", "state", "healthy", "pid", "port", box=None)
+        for name, entry in parts.items():
+            healthy = "[green]yes[/]" if entry["healthy"] else "[red]no[/]"
+            table.add_row(name, entry["state"], healthy, str(entry["pid"] or ""), str(entry["port"] or ""))
+        Console(highlight=False).print(table)
+    raise typer.Exit(0 if all(entry["healthy"] for entry in parts.values()) else 1)
+
+
+@app.command()
+def logs(
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join([*PARTS, 'supervisord'])}.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing what is added.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines of the end.")] = 200,
+) -> None:
+    """Show the log of a part."""
+    home = _home()
+    if name not in PARTS and name != "supervisord":
+        console.print(f"There is no part {name!r}; there are: {', '.join([*PARTS, 'supervisord'])}.", style="red")
+        raise typer.Exit(2)
+    file = home.logs / f"{name}.log"
+    if not file.exists():
+        console.print(f"{name} has not written a log yet ({file}).", style="red", markup=False)
+        raise typer.Exit(1)
+    # tail follows the file's name over supervisord's rotation
+    os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), str(file)])
+
+
+@app.command()
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Stop everything and delete all data of this stack."""
+    home = _home()
+    if not home.path.exists():
+        _say("there is nothing to delete")
+        return
+    if not yes:
+        typer.confirm(f"Delete all data in {home.path}?", abort=True)
+    stack.reset(home, _say)
+    _say(f"{home.path} is empty")
+
+
+def _add_simulator() -> None:
+    """`simulate` and `replay` are the simulator's own commands; they say so when it cannot be imported."""
+    for command in ("simulate", "replay"):
+
+        @app.command(command, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+        def missing() -> None:
+            """Not in this version."""
+            console.print("The simulator is not part of this version.", style="red")
+            raise typer.Exit(1)
+
+
+_add_simulator()
+
+
+if __name__ == "__main__":
+    app(prog_name="./fitness")

@@ -1,0 +1,100 @@
+"""Kafka Connect with Debezium: what changes in the sources' tables becomes records."""
+
+from __future__ import annotations
+
+import httpx
+
+from include import kafka_connect
+from local.home import REPO, Home
+from local.jars import jar_folder
+from local.services.java import archive_flags, java
+from local.services.kafka import LOGGING
+from local.services.part import Launch, Part, base_environment, reason
+
+CONNECTORS = REPO / "include" / "connectors" / "postgresql"
+
+
+def _settings(home: Home) -> str:
+    settings = {
+        "bootstrap.servers": home.kafka_bootstrap,
+        "group.id": "fitness-connect",
+        "listeners": f"http://127.0.0.1:{home.port('connect')}",
+        "rest.advertised.host.name": "127.0.0.1",
+        "plugin.path": str(jar_folder("connect") / "plugins"),
+        "plugin.discovery": "service_load",
+        "key.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "key.converter.schemas.enable": "false",
+        "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "value.converter.schemas.enable": "false",
+        "exactly.once.source.support": "enabled",
+        "config.storage.topic": "connect-configs",
+        "config.storage.replication.factor": "1",
+        "offset.storage.topic": "connect-offsets",
+        "offset.storage.replication.factor": "1",
+        "offset.storage.partitions": "4",
+        "status.storage.topic": "connect-status",
+        "status.storage.replication.factor": "1",
+        "status.storage.partitions": "2",
+        "scheduled.rebalance.max.delay.ms": "0",
+        "session.timeout.ms": "4000",
+        "heartbeat.interval.ms": "1000",
+        # what a killed worker left open must not block the next one for the default minute
+        "producer.transaction.timeout.ms": "10000",
+        "transaction.timeout.ms": "10000",
+        # connectors name ${env:...}: passwords stay in this process's environment, out of configurations and topics
+        "config.providers": "env",
+        "config.providers.env.class": "org.apache.kafka.common.config.provider.EnvVarConfigProvider",
+        "config.providers.env.param.allowlist.pattern": "FITNESS_CDC_.*",
+    }
+    return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def _prepare(home: Home) -> Launch:
+    folder = home.path / "connect"
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "connect.properties"
+    settings.write_text(_settings(home))
+    environment = base_environment(home, "connect") | {
+        "FITNESS_CDC_HOST": "127.0.0.1",
+        "FITNESS_CDC_PORT": str(home.port("postgres")),
+        "FITNESS_CDC_USER": "debezium",
+        "FITNESS_CDC_PASSWORD": home.secrets["capture_password"],
+    }
+    flags = ["-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
+    flags += [*archive_flags(home, "connect"), f"-Dlog4j2.configurationFile={LOGGING}", "-Djava.awt.headless=true"]
+    program = ["-cp", f"{jar_folder('connect')}/*", "org.apache.kafka.connect.cli.ConnectDistributed", str(settings)]
+    return Launch([java(), *flags, *program], environment, folder)
+
+
+def _ready(home: Home) -> str | None:
+    """Ready when the herder works (an answer of its REST alone comes a minute too early) and no declared connector fails."""
+    try:
+        with httpx.Client(base_url=home.connect_url, timeout=4, trust_env=False) as http:
+            health = http.get("/health")
+            if health.status_code != 200:
+                return f"its herder does not work yet ({health.text[:120]})"
+            running = http.get("/connectors").json()
+    except (httpx.HTTPError, ValueError) as error:
+        return f"no answer ({reason(error)})"
+    with kafka_connect.Connect(home.connect_url) as connect:
+        for name in set(kafka_connect.desired(CONNECTORS)) & set(running):
+            trouble = connect.status(name).trouble
+            if trouble:
+                return trouble
+    return None
+
+
+def _settle(home: Home) -> None:
+    with kafka_connect.Connect(home.connect_url) as connect:
+        kafka_connect.reconcile(connect, kafka_connect.desired(CONNECTORS))
+
+
+PART = Part(
+    name="connect",
+    prepare=_prepare,
+    ready=_ready,
+    settle=_settle,
+    needs=("kafka", "postgres"),
+    ports=("connect",),
+    stop_seconds=20,
+)

@@ -1,0 +1,84 @@
+"""What a part of the stack is: how it is started, when it is ready, what it needs first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from local.home import Home
+
+# What a process of the stack keeps of the environment `fitness` was called in. Everything else is named by the stack, so
+# that AIRFLOW__, SPARK_ or JAVA_TOOL_OPTIONS settings of somebody's shell do not change what runs.
+INHERITED = (
+    "HOME", "USER", "LOGNAME", "PATH", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "JAVA_HOME", "XDG_CACHE_HOME",
+)  # fmt: skip
+
+PART_VARIABLE = "FITNESS_PART"  # marks every process of a stack, and what those start in turn
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A process to become: arguments (program first), environment, working directory."""
+
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Part:
+    """One supervised process.
+
+    prepare: run by the process itself right before it becomes the program, at every start; says what to become.
+    ready: None when the part does its work, else the reason why not yet (a sentence fragment). Never raises.
+    settle: brings what the part serves to the declared state (databases, topics, ...), once ready, at every `up`.
+    before: what `up` does before the first start; parts share such a step by locking inside it.
+    """
+
+    name: str
+    prepare: Callable[[Home], Launch]
+    ready: Callable[[Home], str | None]
+    needs: tuple[str, ...] = ()
+    before: Callable[[Home], None] | None = None
+    settle: Callable[[Home], None] | None = None
+    ports: tuple[str, ...] = ()
+    patience_seconds: float = 90
+    stop_signal: str = "TERM"
+    stop_seconds: int = 15
+    stop_group: bool = field(default=True)  # send the stop signal to the whole process group
+
+
+class PartFailed(Exception):
+    """A part cannot start; the message is one sentence that says why and what to do."""
+
+
+def base_environment(home: Home, part: str) -> dict[str, str]:
+    """The environment that every process of the stack starts from."""
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return inherited | home.environment | {PART_VARIABLE: part, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+
+
+def reason(error: BaseException) -> str:
+    """One line of an exception, for people."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write a file that only its owner may read, in one step."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        out.write(text)
+    draft.replace(file)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space of the disk that holds the folder, which need not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,133 @@
+"""Spark: the warm Spark Connect server that batch jobs share, and the settings that every Spark here runs with."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import uuid
+from pathlib import Path
+
+from local.home import Home
+from local.jars import jar_folder
+from local.services.java import archive_flags, java_home
+from local.services.part import Launch, Part, base_environment, reason
+
+
+def spark_home() -> Path:
+    """Where pyspark keeps Spark's own jars and scripts."""
+    found = importlib.util.find_spec("pyspark")
+    if found is None or not found.submodule_search_locations:
+        raise RuntimeError("pyspark is missing from the environment; delete .venv and run again.")
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def settings(home: Home) -> dict[str, str]:
+    """Settings of every Spark of the stack: the Connect server's and those of jobs with a JVM of their own."""
+    return {
+        "spark.master": f"local[{min(max(os.cpu_count() or 2, 2), 8)}]",
+        "spark.driver.extraClassPath": f"{jar_folder('spark')}/*",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.warehouse.dir": str(home.path / "spark" / "warehouse"),
+        "spark.local.dir": str(home.path / "spark" / "scratch"),
+        # two cores: 200 shuffle partitions and 50 snapshot partitions cost seconds in every job
+        "spark.sql.shuffle.partitions": "2",
+        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.sql.streaming.checkpointFileManagerClass": (
+            "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+        ),
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+    }
+
+
+def configuration_folder(home: Home) -> Path:
+    """What SPARK_CONF_DIR names for a process with a JVM of its own; written anew by the launch of the server."""
+    return home.path / "spark" / "conf"
+
+
+def write_configuration(home: Home) -> Path:
+    """Write spark-defaults.conf and log4j2.properties; returns their folder."""
+    folder = configuration_folder(home)
+    for needed in (folder, home.path / "spark" / "scratch", home.lake, home.checkpoints):
+        needed.mkdir(parents=True, exist_ok=True)
+    lines = "".join(f"{name} {value}\n" for name, value in settings(home).items())
+    for name, text in {"spark-defaults.conf": lines, "log4j2.properties": _LOGGING}.items():
+        draft = folder / f".{name}.{os.getpid()}"
+        draft.write_text(text)
+        draft.replace(folder / name)
+    return folder
+
+
+_LOGGING = """\
+status = error
+appender.console.type = Console
+appender.console.name = console
+appender.console.target = SYSTEM_ERR
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{yyyy-MM-dd HH:mm:ss.SSS}{UTC} %-5p %c{1}: %m%n%ex
+rootLogger.level = warn
+rootLogger.appenderRef.console.ref = console
+# says once a start that a machine's own library is missing
+logger.native.name = org.apache.hadoop.util.NativeCodeLoader
+logger.native.level = error
+# a consumer's every configuration with deprecated entries
+logger.kafka.name = org.apache.kafka.clients
+logger.kafka.level = error
+"""
+
+
+def _prepare(home: Home) -> Launch:
+    folder = write_configuration(home)
+    environment = base_environment(home, "spark") | {
+        "JAVA_HOME": str(java_home()),
+        "SPARK_HOME": str(spark_home()),
+        # an empty folder instead of the real one, which would be first on the classpath: the JVM refuses to archive
+        # the classes of a classpath with a filled folder on it
+        "SPARK_CONF_DIR": str(home.path / "spark" / "none"),
+        # functions that jobs send (foreachBatch, UDFs) are imported by Python processes of the server
+        "PYSPARK_PYTHON": sys.executable,
+    }
+    flags = ["-Xms256m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", *archive_flags(home, "spark")]
+    flags += [f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}", "-Djava.awt.headless=true"]
+    options = {
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": str(home.port("spark")),
+        "spark.connect.grpc.maxInboundMessageSize": str(256 * 1024 * 1024),
+    }
+    arguments = [str(spark_home() / "bin" / "spark-submit"), "--properties-file", str(folder / "spark-defaults.conf")]
+    arguments += ["--driver-memory", "1g", "--driver-java-options", " ".join(flags)]
+    for name, value in options.items():
+        arguments += ["--conf", f"{name}={value}"]
+    arguments += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"]
+    return Launch(arguments, environment, home.path / "spark")
+
+
+def _ready(home: Home) -> str | None:
+    """Ready when it plans and runs a query. Speaks the protocol itself: the client would take seconds to import."""
+    try:
+        import grpc
+        from pyspark.sql.connect.proto import base_pb2, base_pb2_grpc, relations_pb2
+
+        session = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{home.path}/health"))  # one session, however often it is asked
+        user = base_pb2.UserContext(user_id="fitness", user_name="fitness")
+        query = relations_pb2.Relation(sql=relations_pb2.SQL(query="SELECT 1"))
+        request = base_pb2.ExecutePlanRequest(session_id=session, user_context=user, plan=base_pb2.Plan(root=query))
+        with grpc.insecure_channel(
+            f"127.0.0.1:{home.port('spark')}", options=[("grpc.enable_http_proxy", 0)]
+        ) as channel:
+            for _ in base_pb2_grpc.SparkConnectServiceStub(channel).ExecutePlan(request, timeout=10):
+                pass
+    except Exception as error:
+        detail = error.details() if hasattr(error, "details") else reason(error)
+        return f"no answer to a query ({str(detail)[:160]})"
+    return None
+
+
+PART = Part(name="spark", prepare=_prepare, ready=_ready, ports=("spark",), stop_seconds=20)
