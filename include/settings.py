@@ -103,7 +103,10 @@ class Sql(_Part):
 
 
 class Connect(_Part):
+    """Kafka Connect; `dialect` is the folder of include/connectors with the connectors that it should run."""
+
     url: str
+    dialect: Literal["postgresql", "sqlserver"]
 
 
 class DagSettings(_Part):
