@@ -1,0 +1,61 @@
+"""`python -m local.workspace` serves the workspace of FITNESS_HOME; `... end-jobs` ends what a killed server left."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sys
+import time
+
+import uvicorn
+
+from local.home import Home
+from local.workspace.engine import Limits
+from local.workspace.processes import Process
+from local.workspace.server import application
+
+
+def serve(home: Home) -> int:
+    """Serves until SIGTERM, which also ends the jobs; a second server on the same home is refused."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    token = os.environ.get("FITNESS_WORKSPACE_TOKEN") or home.secrets["workspace_token"]
+    folder = home.path / "workspace"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Another workspace server already uses {folder}.", file=sys.stderr)
+            return 1
+        app = application(home, token, Limits.from_environment())
+        uvicorn.run(
+            app,
+            host="127.0.0.1",
+            port=home.port("workspace"),
+            log_config=None,
+            access_log=False,  # a login link carries the token
+            timeout_graceful_shutdown=2,
+            server_header=False,
+        )
+    return 0
+
+
+def end_jobs(home: Home) -> int:
+    """Ends every job of `home`, for when no server is there to do it."""
+    folders = (home.path / "workspace" / "attempts").glob("*/*/")
+    living = [process for process in map(Process, folders) if process.lives()]
+    for process in living:
+        process.ask_to_end()
+    deadline = time.monotonic() + Limits.from_environment().grace_seconds + 10
+    while any(process.lives() for process in living) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for process in living:
+        process.end_leftovers()
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] not in ([], ["end-jobs"]):
+        sys.exit(f"usage: python -m local.workspace [end-jobs], not {' '.join(sys.argv[1:])}")
+    sys.exit(end_jobs(Home.from_environment()) if sys.argv[1:] else serve(Home.from_environment()))

@@ -1,0 +1,164 @@
+"""The process of one attempt: starts the job, keeps its log, enforces its timeout, writes down how it ended.
+
+Started as `python -I -S runner.py FOLDER` in a session of its own, so it outlives the workspace server. Only the
+standard library, so it starts in milliseconds and stays small. In FOLDER it
+- reads `spec.json`: argv, cwd, timeout_seconds (0: none), grace_seconds;
+- puts `runner` in place, holding its own pid and locked for as long as it lives (a free lock means: dead). Putting it
+  there can succeed once, so an attempt has one runner at most;
+- writes the job's output to `log` and, at the end and at once, `result.json`.
+The job's environment is the runner's own. SIGTERM asks the job to end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+LEFTOVER_SECONDS = 5.0  # a JVM that lost its Python ends by itself within this time
+WATCHED = {signal.SIGTERM, signal.SIGCHLD}
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def claim(folder: Path) -> int | None:
+    """Takes the attempt in `folder` for this process; the locked file's descriptor, or None when it is taken."""
+    draft = folder / f"runner.{os.getpid()}"
+    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.write(descriptor, str(os.getpid()).encode())
+        os.link(draft, folder / "runner")
+    except FileExistsError:
+        os.close(descriptor)
+        return None
+    finally:
+        draft.unlink()
+    return descriptor
+
+
+def start(spec: dict, log: Path) -> subprocess.Popen:
+    parent = os.getpid()
+
+    def before_exec() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            spec["argv"],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=spec["cwd"],
+            start_new_session=True,
+            preexec_fn=before_exec,  # safe here: there are no threads
+        )
+
+
+def has_ended(pid: int) -> bool:
+    """Whether the job's process has ended; it is not reaped yet, so its number cannot be given to another."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def group_lives(group: int) -> bool:
+    """Whether the job's process group holds a process other than its (ended) leader."""
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and int(entry.name) != group:
+            try:
+                state, _, pgrp = Path(entry.path, "stat").read_text().rpartition(")")[2].split()[:3]
+            except (OSError, ValueError):
+                continue
+            if int(pgrp) == group and state != "Z":
+                return True
+    return False
+
+
+def reap_adopted(job: int) -> None:
+    """Buries orphans of the job that became this process's children."""
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and int(entry.name) != job:
+            try:
+                fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+                if fields[0] == "Z" and int(fields[1]) == os.getpid():
+                    os.waitpid(int(entry.name), os.WNOHANG)
+            except (OSError, ValueError):
+                continue
+
+
+def supervise(job: subprocess.Popen, timeout_seconds: float, grace_seconds: float) -> str:
+    """Waits for the job's end; `exited`, `timedout` or `stopped` (SIGTERM)."""
+    outcome = "exited"
+    ask_at = time.monotonic() + timeout_seconds if timeout_seconds else None
+    kill_at = None
+    while not has_ended(job.pid):
+        now = time.monotonic()
+        if kill_at is not None and now >= kill_at:
+            os.killpg(job.pid, signal.SIGKILL)
+            kill_at = now + 1
+        if ask_at is not None and now >= ask_at:
+            outcome, ask_at = "timedout", None
+            # Only the job itself is asked: its JVM must live until Python has stopped its stream at a batch's end.
+            os.kill(job.pid, signal.SIGTERM)
+            kill_at = now + grace_seconds
+        due = min((at for at in (ask_at, kill_at) if at is not None), default=now + 60)
+        got = signal.sigtimedwait(WATCHED, max(due - time.monotonic(), 0))
+        if got is not None and got.si_signo == signal.SIGTERM and kill_at is None and not has_ended(job.pid):
+            outcome, ask_at = "stopped", None
+            os.kill(job.pid, signal.SIGTERM)
+            kill_at = time.monotonic() + grace_seconds
+    return outcome
+
+
+def clear_up(job: subprocess.Popen) -> None:
+    """Ends what the job left in its process group."""
+    deadline = time.monotonic() + LEFTOVER_SECONDS
+    while group_lives(job.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        reap_adopted(job.pid)
+    if group_lives(job.pid):
+        os.killpg(job.pid, signal.SIGKILL)
+
+
+def write_result(folder: Path, result: dict) -> None:
+    draft = folder / "result.tmp"
+    with draft.open("w") as out:
+        json.dump(result, out)
+        out.flush()
+        os.fsync(out.fileno())
+    draft.rename(folder / "result.json")
+
+
+def main(folder: Path) -> int:
+    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+    lock = claim(folder)
+    if lock is None:
+        return 3
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    spec = json.loads((folder / "spec.json").read_text())
+    started = time.time()
+    result = {"outcome": "exited", "exit_code": None, "error": "", "start_ms": round(started * 1000)}
+    try:
+        job = start(spec, folder / "log")
+    except OSError as error:
+        result["error"] = f"The job could not be started: {error}."
+    else:
+        (folder / "job").write_text(str(job.pid))
+        result["outcome"] = supervise(job, spec["timeout_seconds"], spec["grace_seconds"])
+        clear_up(job)
+        result["exit_code"] = job.wait()
+    result["end_ms"] = round(time.time() * 1000)
+    write_result(folder, result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

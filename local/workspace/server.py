@@ -1,0 +1,83 @@
+"""Puts the parts together: one FastAPI application over one engine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+
+from local.home import Home
+from local.workspace import jobs_api, platform_api
+from local.workspace.access import Gate
+from local.workspace.engine import Engine, Limits
+from local.workspace.errors import ApiError
+from local.workspace.sessions import SessionCleaner
+
+log = logging.getLogger("workspace")
+
+MAX_BODY_BYTES = 20 * 1024 * 1024
+OPEN_PATHS = ("/healthz", "/login", "/static/", "/.well-known/")
+
+
+def application(home: Home, token: str, limits: Limits) -> FastAPI:
+    """The workspace of `home`; whoever shows `token` may do everything."""
+    gate = Gate(token, home.port("workspace"))
+    engine = Engine(home, limits, SessionCleaner(home).release)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine.start()
+        yield
+        engine.stop()
+
+    app = FastAPI(title="Fitness workspace", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.middleware("http")
+    async def let_in(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        path = request.url.path
+        if not path.startswith(OPEN_PATHS) and not gate.has_token(request):
+            if path.startswith("/api/"):  # programs only: a cookie would let another page's script post here
+                return refusal(401, "UNAUTHENTICATED", "Send the workspace's token as a bearer token.")
+            if not gate.has_cookie(request):
+                return RedirectResponse(f"/login?next={path}", 303)
+        length = request.headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+            return refusal(413, "REQUEST_LIMIT_EXCEEDED", f"A request may have {MAX_BODY_BYTES} bytes.")
+        return await call_next(request)
+
+    @app.exception_handler(ApiError)
+    async def refused(request: Request, error: ApiError) -> Response:
+        return refusal(error.status, error.error_code, error.message)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return refusal(400, "INVALID_PARAMETER_VALUE", f"{first['loc'][-1]}: {first['msg']}")
+
+    @app.exception_handler(404)
+    async def not_found(request: Request, error: Exception) -> Response:
+        return refusal(404, "ENDPOINT_NOT_FOUND", f"No API found for {request.method} {request.url.path}.")
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+        return refusal(500, "INTERNAL_ERROR", "The workspace server has an error; its log says which.")
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, str]:
+        if not engine.thread.is_alive():
+            raise ApiError(503, "TEMPORARILY_UNAVAILABLE", "The engine does not run.")
+        return {"status": "ok"}
+
+    app.include_router(jobs_api.routes(engine, home.workspace_url))
+    app.include_router(platform_api.routes(engine))
+    return app
+
+
+def refusal(status: int, error_code: str, message: str) -> Response:
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    return JSONResponse({"error_code": error_code, "message": message}, status, headers)
