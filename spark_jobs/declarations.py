@@ -1,0 +1,119 @@
+"""The tables as they are declared: one DDL file each in `tables/<schema>/<table>.sql` (a view: `<view>.view.sql`).
+
+A process registers the tables that it uses at its start. Locally the catalog lives in the memory of one JVM, so the
+name of a table must be told anew to each; where the table exists, that writes nothing.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from string import Template
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from spark_jobs.platform import Platform
+
+FOLDER = Path(__file__).parent / "tables"
+ATTEMPTS = 6
+
+# What the loser of two that create the same table at once is told; the table is there when it tries again.
+LOST_THE_RACE = (
+    "NON_EMPTY_LOCATION",
+    "NONEMPTY_LOCATION",
+    "ALREADY_EXISTS",
+    "ProtocolChanged",
+    "PROTOCOL_CHANGED",
+    "MetadataChanged",
+    "METADATA_CHANGED",
+    "ConcurrentWrite",
+    "CONCURRENT_WRITE",
+    "ConcurrentTransaction",
+    "CONCURRENT_TRANSACTION",
+    "DELTA_TABLE_NOT_FOUND",
+    "FileAlreadyExists",
+)
+
+
+class WrongLocation(Exception):
+    """A table of this name lies somewhere else: writing to it would hide the rows from everyone who looks at ours."""
+
+
+def declared() -> list[str]:
+    """Every declared table, as `schema.table`, without views."""
+    files = FOLDER.glob("*/*.sql")
+    return sorted(f"{file.parent.name}.{file.stem}" for file in files if not file.name.endswith(".view.sql"))
+
+
+def statement(table: str, platform: Platform, catalog: str) -> str:
+    """The DDL statement of one table or view, `schema.table`."""
+    schema, name = table.split(".")
+    view = FOLDER / schema / f"{name}.view.sql"
+    text = view.read_text() if view.exists() else (FOLDER / schema / f"{name}.sql").read_text()
+    location = platform.location(table)
+    return Template(text).substitute(
+        table=f"{catalog}.{table}", catalog=catalog, location=f"LOCATION '{location}'" if location else ""
+    )
+
+
+def register(spark: SparkSession, platform: Platform, catalog: str, *tables: str) -> None:
+    """Make tables and views (`schema.table`) known to this session's catalog, creating those that do not exist.
+
+    Raises WrongLocation when a name stands for a table that lies elsewhere.
+    """
+    known = _locations(spark, platform, catalog, tables)
+    for table in tables:
+        if table not in known:
+            _create(spark, platform, catalog, table)
+    for table, found in _locations(spark, platform, catalog, tables).items() if len(known) < len(tables) else ():
+        known[table] = found
+    for table, found in known.items():
+        wanted = platform.location(table)
+        if wanted and _path(found) != _path(wanted):
+            raise WrongLocation(f"{catalog}.{table} lies at {found}, not at {wanted}.")
+
+
+def _create(spark: SparkSession, platform: Platform, catalog: str, table: str) -> None:
+    schema = table.split(".")[0]
+    location = platform.location(schema)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            spark.sql(
+                f"CREATE SCHEMA IF NOT EXISTS {catalog}.{schema}" + (f" LOCATION '{location}'" if location else "")
+            )
+            spark.sql(statement(table, platform, catalog))
+            return
+        except PySparkException as error:
+            if attempt == ATTEMPTS or not any(sign in str(error) for sign in LOST_THE_RACE):
+                raise
+            time.sleep(random.uniform(0.1, 0.4) * attempt)  # noqa: S311 - only spreads the attempts
+
+
+def _locations(spark: SparkSession, platform: Platform, catalog: str, tables: tuple[str, ...]) -> dict[str, str]:
+    """Where those tables lie that this session's catalog knows; one question for each schema, not for each table."""
+    if not platform.storage_root:
+        return {}
+    found: dict[str, str] = {}
+    for schema in sorted({table.split(".")[0] for table in tables}):
+        names = [table.split(".")[1] for table in tables if table.startswith(f"{schema}.")]
+        try:
+            rows = spark.sql(f"SHOW TABLE EXTENDED IN {catalog}.{schema} LIKE '{'|'.join(names)}'").collect()
+        except PySparkException as error:
+            if "SCHEMA_NOT_FOUND" in str(error):
+                continue
+            raise
+        for row in rows:
+            lines = dict(line.split(": ", 1) for line in row.information.splitlines() if ": " in line)
+            if "Location" in lines and row.tableName in names:
+                found[f"{schema}.{row.tableName}"] = lines["Location"]
+    return found
+
+
+def _path(location: str) -> str:
+    """A location without what differs between two ways of writing it."""
+    scheme, colon, rest = location.partition(":")
+    if colon and scheme == "file":
+        return "/" + rest.strip("/")
+    return location.rstrip("/") if colon else "/" + location.strip("/")

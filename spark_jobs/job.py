@@ -1,0 +1,222 @@
+"""What every job has in common: its arguments, its session, and the one row that it leaves in `ops.job_runs`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import traceback
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from spark_jobs.declarations import register
+from spark_jobs.platform import Platform
+
+JOB_RUNS = "ops.job_runs"
+LONGEST_ERROR = 8_000
+
+OUTCOME = """
+    job STRING, run_id STRING, status STRING, mode STRING, started_at TIMESTAMP, ended_at TIMESTAMP, clock TIMESTAMP,
+    touched BIGINT, rows_in MAP<STRING, BIGINT>, rows_out MAP<STRING, BIGINT>, rows_duplicate MAP<STRING, BIGINT>,
+    rows_ignored MAP<STRING, BIGINT>, rows_quarantined MAP<STRING, BIGINT>, source_versions MAP<STRING, BIGINT>,
+    target_versions MAP<STRING, BIGINT>, error_class STRING, error STRING
+"""
+
+logger = logging.getLogger("fitness")
+
+
+@dataclass(frozen=True)
+class Rebuild:
+    """What a person asked to have recomputed: all, rows with these keys, or rows of these days (both inclusive)."""
+
+    full: bool = False
+    keys: tuple[str, ...] = ()
+    from_date: date | None = None
+    to_date: date | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.full or self.keys or self.from_date or self.to_date)
+
+
+@dataclass
+class Outcome:
+    """What a run will say of itself in `ops.job_runs`; jobs fill it while they work. Counts are by source or table."""
+
+    mode: str = "incremental"
+    touched: int | None = None
+    rows_in: dict[str, int] = field(default_factory=dict)
+    rows_out: dict[str, int] = field(default_factory=dict)
+    rows_duplicate: dict[str, int] = field(default_factory=dict)
+    rows_ignored: dict[str, int] = field(default_factory=dict)
+    rows_quarantined: dict[str, int] = field(default_factory=dict)
+    source_versions: dict[str, int] = field(default_factory=dict)
+    target_versions: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The bookkeeping of a job's last good run: how far it has read each source, and what it took as the present."""
+
+    source_versions: dict[str, int]
+    clock: datetime
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of one job: its session, its catalog, its arguments, and the outcome it will leave."""
+
+    name: str
+    spark: SparkSession
+    platform: Platform
+    catalog: str
+    run_id: str
+    clock: datetime
+    rebuild: Rebuild
+    arguments: argparse.Namespace
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def register(self, *tables: str) -> None:
+        register(self.spark, self.platform, self.catalog, *tables)
+
+    def table(self, name: str) -> DataFrame:
+        """The rows of `schema.table`."""
+        return self.spark.table(f"{self.catalog}.{name}")
+
+    def last_run(self) -> LastRun | None:
+        """The last good run of this job that kept the books (a rebuild does not); None when there was none."""
+        row = (
+            self.table(JOB_RUNS)
+            .where((F.col("job") == self.name) & (F.col("status") == "succeeded") & (F.col("mode") != "rebuild"))
+            .agg(F.max_by(F.struct("source_versions", F.unix_micros("clock").alias("clock")), "ended_at").alias("last"))
+            .head()
+        )
+        if row is None or row["last"] is None:
+            return None
+        return LastRun(dict(row["last"]["source_versions"]), instant(row["last"]["clock"]))
+
+
+def instant(micros: int) -> datetime:
+    """A moment from microseconds since the epoch; exact, and free of the zone of this process."""
+    seconds, rest = divmod(micros, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+
+
+def parser(name: str) -> argparse.ArgumentParser:
+    """The arguments that every job takes."""
+    arguments = argparse.ArgumentParser(prog=name, allow_abbrev=False)
+    arguments.add_argument("--catalog", required=True, help="catalog of all tables")
+    arguments.add_argument("--storage-root", help="URI below which tables lie; without it the catalog manages them")
+    arguments.add_argument("--checkpoint-root", help="URI below which the checkpoints of streams lie")
+    arguments.add_argument("--secret-scope", help="Databricks secret scope; without it secrets are in the environment")
+    arguments.add_argument("--run-id", default=None, help="the run as its caller names it")
+    arguments.add_argument(
+        "--now", type=_moment, default=None, help="what to take as the present, ISO-8601 with offset"
+    )
+    rebuild = arguments.add_argument_group("rebuild (recomputes from beneath, whatever has been read before)")
+    rebuild.add_argument("--full", action="store_true", help="every row")
+    rebuild.add_argument("--keys", type=_keys, default=(), help="rows of these keys, separated by commas")
+    rebuild.add_argument("--from-date", type=date.fromisoformat, default=None, help="rows from this UTC day on")
+    rebuild.add_argument("--to-date", type=date.fromisoformat, default=None, help="rows up to and with this UTC day")
+    return arguments
+
+
+def run(
+    name: str,
+    argv: Sequence[str],
+    work: Callable[[Job], None],
+    tables: Sequence[str],
+    arguments: argparse.ArgumentParser | None = None,
+) -> int:
+    """Do the work of a job with its `tables` registered, and leave its outcome, good or bad, in `ops.job_runs`.
+
+    A session that exists already is used and left alone; one made here is stopped. Errors are recorded and raised.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    parsed = (arguments or parser(name)).parse_args(list(argv))
+    ours = SparkSession.getActiveSession() is None
+    spark = SparkSession.builder.getOrCreate()
+    try:
+        for setting, value in (("spark.sql.session.timeZone", "UTC"), ("spark.sql.ansi.enabled", "true")):
+            spark.conf.set(setting, value)
+        started_at = datetime.now(UTC)
+        job = Job(
+            name=name,
+            spark=spark,
+            platform=Platform(parsed.storage_root, parsed.checkpoint_root, parsed.secret_scope),
+            catalog=parsed.catalog,
+            run_id=parsed.run_id or str(uuid.uuid4()),
+            clock=parsed.now or started_at,
+            rebuild=Rebuild(parsed.full, parsed.keys, parsed.from_date, parsed.to_date),
+            arguments=parsed,
+        )
+        try:
+            job.register(JOB_RUNS, *tables)
+            if job.rebuild:
+                job.outcome.mode = "rebuild"
+            work(job)
+        except BaseException as error:
+            _record_failure(job, started_at, error)
+            raise
+        record(job, started_at)
+    finally:
+        if ours:
+            spark.stop()
+    return 0
+
+
+def record(job: Job, started_at: datetime, error: BaseException | None = None) -> None:
+    """Append the outcome of a run to `ops.job_runs`."""
+    outcome = job.outcome
+    row = (
+        job.name,
+        job.run_id,
+        "failed" if error else "succeeded",
+        outcome.mode,
+        started_at,
+        datetime.now(UTC),
+        job.clock,
+        outcome.touched,
+        outcome.rows_in,
+        outcome.rows_out,
+        outcome.rows_duplicate,
+        outcome.rows_ignored,
+        outcome.rows_quarantined,
+        outcome.source_versions,
+        outcome.target_versions,
+        type(error).__name__ if error else None,
+        "".join(traceback.format_exception_only(error)).strip()[:LONGEST_ERROR] if error else None,
+    )
+    job.spark.createDataFrame([row], OUTCOME).writeTo(f"{job.catalog}.{JOB_RUNS}").append()
+    logger.info(
+        "%s %s: touched %s, in %s, out %s, quarantined %s, %.2f s",
+        job.name,
+        outcome.mode,
+        outcome.touched,
+        outcome.rows_in,
+        outcome.rows_out,
+        outcome.rows_quarantined,
+        (datetime.now(UTC) - started_at).total_seconds(),
+    )
+
+
+def _record_failure(job: Job, started_at: datetime, error: BaseException) -> None:
+    """Record a failed run as well as can be: what broke the job may also keep us from saying so."""
+    try:
+        record(job, started_at, error)
+    except Exception:
+        logger.exception("The failure of %s could not be recorded in %s.", job.name, JOB_RUNS)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text!r} has no offset from UTC")
+    return moment.astimezone(UTC)
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,308 @@
+"""Kafka records of the contract, read strictly: what is right becomes columns, what is wrong becomes a reason.
+
+Each `parse_*` takes rows of `bronze.kafka_multiplex` (at least `value` and `kafka_timestamp`) and adds the message's
+fields, `reason` (NULL when accepted) and `detail`. Fields of a refused record are NULL or meaningless. No byte sequence
+makes these functions fail.
+
+Decided here:
+- An id is a JSON integer of 64 bits: 12.0, 1e3, "12" and true are refused.
+- A time is a number of seconds or an ISO-8601 text with an offset. Digits beyond microseconds are cut off.
+- An unknown field is no fault; it stays in bronze.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from spark_jobs.quarantine import Reason
+
+MICROS = 1_000_000
+YEAR_2000 = 946_684_800 * MICROS
+YEAR_10000 = 253_402_300_800 * MICROS
+LOWEST_BPM, HIGHEST_BPM = 20, 250  # exclusive, inclusive
+FUTURE = 300 * MICROS
+ISO_WITH_OFFSET = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})$"
+ISO_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+STRICT_JSON = {
+    "mode": "PERMISSIVE",
+    "columnNameOfCorruptRecord": "_corrupt",
+    "allowSingleQuotes": "false",
+    "allowNonNumericNumbers": "false",
+}
+PROFILE_TEXTS = ("sex", "gender", "first_name", "last_name", "street_address", "city", "state", "zip")
+
+
+def parse_readings(records: DataFrame) -> DataFrame:
+    """Records of topic `bpm`: adds device_id, read_at, bpm DOUBLE, reason, detail.
+
+    A reading more than 5 minutes later than its arrival (`kafka_timestamp`) is refused; it may be as old as 2000.
+    """
+    device, time, heartrate = Field("device_id"), Field("time"), Field("heartrate")
+    read_at, bpm = F.col("_read_at"), F.col("bpm")
+    messages = _open(records, {field.name: _member(field.name) for field in (device, time, heartrate)})
+    values = messages.withColumns(
+        {
+            "device_id": device.integer,
+            "_read_at": time.micros,
+            "bpm": F.when(heartrate.is_number, F.try_variant_get(heartrate.value, "$", "double")),
+        }
+    ).withColumn("read_at", F.timestamp_micros("_read_at"))
+    return _close(
+        values,
+        _document_faults(),
+        device.id_faults,
+        time.time_faults(read_at),
+        heartrate.number_faults,
+        [
+            _fault((bpm <= LOWEST_BPM) | (bpm > HIGHEST_BPM), Reason.OUT_OF_RANGE, "heartrate"),
+            _fault(read_at > F.unix_micros("kafka_timestamp") + FUTURE, Reason.TOO_FAR_IN_FUTURE, "time"),
+        ],
+    )
+
+
+def parse_workouts(records: DataFrame) -> DataFrame:
+    """Records of topic `workout`: adds user_id, workout_id, session_id, action, occurred_at, reason, detail."""
+    ids = [Field(name) for name in ("user_id", "workout_id", "session_id")]
+    action, timestamp = Field("action"), Field("timestamp")
+    messages = _open(records, {field.name: _member(field.name) for field in (*ids, action, timestamp)})
+    values = messages.withColumns(
+        {**{field.name: field.integer for field in ids}, "action": action.text, "_occurred_at": timestamp.micros}
+    ).withColumn("occurred_at", F.timestamp_micros("_occurred_at"))
+    return _close(
+        values,
+        _document_faults(),
+        *(field.id_faults for field in ids),
+        action.text_faults,
+        [_fault(~F.col("action").isin("start", "stop"), Reason.UNKNOWN_ACTION, "action")],
+        timestamp.time_faults(F.col("_occurred_at")),
+    )
+
+
+def parse_profile_changes(records: DataFrame) -> DataFrame:
+    """Records of topic `user_profile` (Debezium envelopes): adds op, user_id, the profile's fields, changed_at,
+    position, committed_at, is_tombstone, reason, detail.
+
+    `position` orders the changes of the source: struct<commit STRING, change STRING, serial BIGINT, step INT>; at one
+    place a delete comes before a create (a changed key is both). `committed_at` is when the source committed; of a
+    delete the profile's fields are the last known. A tombstone is no fault.
+    """
+    op, lsn, commit_lsn, change_lsn, serial = (
+        Field(name) for name in ("op", "lsn", "commit_lsn", "change_lsn", "event_serial_no")
+    )
+    image, user, born, changed = (Field(name) for name in ("image", "user_id", "date_of_birth", "changed_at"))
+    ts_us, ts_ms = Field("ts_us"), Field("ts_ms")
+    texts = [Field(name) for name in PROFILE_TEXTS]
+    is_delete = F.try_variant_get("_message", "$.op", "string").eqNullSafe("d")
+    half = F.when(is_delete, _member("before")).otherwise(_member("after"))
+    messages = _open(
+        records.withColumn("is_tombstone", F.col("value").isNull()),
+        {
+            "op": _member("op"),
+            **{field.name: _member(f"source.{field.name}") for field in (lsn, commit_lsn, change_lsn, serial)},
+            **{field.name: _member(f"source.{field.name}") for field in (ts_us, ts_ms)},
+            "image": half,
+            **{field.name: F.try_variant_get(half, f"$.{field.name}", "variant") for field in (user, born, changed)},
+            **{field.name: F.try_variant_get(half, f"$.{field.name}", "variant") for field in texts},
+        },
+    )
+    deleted, committed, changed_at = F.col("op") == "d", F.col("_committed_at"), F.col("_changed_at")
+    step = F.when(deleted, 0).otherwise(1).alias("step")
+    of_postgresql = F.struct(
+        F.lpad(lsn.as_text, 20, "0").alias("commit"),
+        F.lit("").alias("change"),
+        F.lit(0).cast("bigint").alias("serial"),
+        step,
+    )
+    of_sql_server = F.struct(
+        commit_lsn.text.alias("commit"),
+        F.coalesce(change_lsn.text, F.lit("")).alias("change"),
+        F.coalesce(serial.integer, F.lit(0).cast("bigint")).alias("serial"),
+        step,
+    )
+    values = messages.withColumns(
+        {
+            "op": op.text,
+            "user_id": user.integer,
+            "date_of_birth": born.date,
+            **{field.name: field.text for field in texts},
+            # a number that large is no seconds before the year 10000: it is Debezium's MicroTimestamp
+            "_changed_at": F.when(changed.integer >= YEAR_2000, changed.integer).otherwise(changed.micros),
+            "_committed_at": F.coalesce(ts_us.integer, F.try_multiply(ts_ms.integer, F.lit(1000))),
+        }
+    ).withColumns(
+        {
+            "changed_at": F.timestamp_micros("_changed_at"),
+            "committed_at": F.timestamp_micros("_committed_at"),
+            "position": F.when(lsn.kind == "BIGINT", of_postgresql).when(commit_lsn.kind == "STRING", of_sql_server),
+        }
+    )
+    return _close(
+        values,
+        _document_faults()[1:],
+        op.text_faults,
+        [
+            _fault(~F.col("op").isin("c", "u", "d", "r"), Reason.UNKNOWN_OPERATION, "op"),
+            _fault(image.is_missing, Reason.MISSING_FIELD, "before or after"),
+            _fault(~image.kind.startswith("OBJECT"), Reason.WRONG_TYPE, "before or after"),
+        ],
+        user.id_faults,
+        [
+            _fault(lsn.is_missing & commit_lsn.is_missing, Reason.MISSING_FIELD, "source.lsn"),
+            _fault(F.col("position").isNull(), Reason.WRONG_TYPE, "source.lsn"),
+            _fault(ts_us.is_missing & ts_ms.is_missing, Reason.MISSING_FIELD, "source.ts_us"),
+            _fault(committed.isNull(), Reason.WRONG_TYPE, "source.ts_us"),
+            _fault((committed < 0) | (committed >= YEAR_10000), Reason.OUT_OF_RANGE, "source.ts_us"),
+        ],
+        [F.when(~deleted, fault) for fault in changed.time_faults(changed_at)],
+        [F.when(~deleted, fault) for fault in born.date_faults],
+        [F.when(~deleted, fault) for field in texts for fault in field.optional_text_faults],
+    )
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of an opened message: `_v_<name>` holds it as VARIANT, `_k_<name>` the kind of value it is."""
+
+    name: str
+
+    @property
+    def value(self) -> Column:
+        return F.col(f"_v_{self.name}")
+
+    @property
+    def kind(self) -> Column:
+        """BIGINT for any integer of 64 bits, DECIMAL(p,s), DOUBLE, STRING, ...; NULL for an absent field."""
+        return F.col(f"_k_{self.name}")
+
+    @property
+    def is_missing(self) -> Column:
+        """Absent and null are the same."""
+        return self.value.isNull() | (self.kind == "VOID")
+
+    @property
+    def is_number(self) -> Column:
+        return (self.kind == "BIGINT") | self.kind.startswith("DECIMAL") | (self.kind == "DOUBLE")
+
+    @property
+    def as_text(self) -> Column:
+        """Any scalar as text; of a decimal every digit."""
+        return F.try_variant_get(self.value, "$", "string")
+
+    @property
+    def text(self) -> Column:
+        return F.when(self.kind == "STRING", self.as_text)
+
+    @property
+    def integer(self) -> Column:
+        return F.when(self.kind == "BIGINT", F.try_variant_get(self.value, "$", "bigint"))
+
+    @property
+    def micros(self) -> Column:
+        """Microseconds since the epoch of a time as the contract writes it, or NULL; decimal all the way, so exact."""
+        seconds = F.try_variant_get(self.value, "$", "decimal(38, 18)")
+        of_decimal = F.floor(seconds, F.lit(6)).try_cast("decimal(28, 6)") * F.lit(MICROS).cast("decimal(7, 0)")
+        return (
+            F.when(self.kind == "BIGINT", F.try_multiply(self.integer, F.lit(MICROS)))
+            .when(self.is_number, of_decimal.try_cast("bigint"))
+            .when(self.text.rlike(ISO_WITH_OFFSET), F.unix_micros(F.try_to_timestamp(self.text)))
+        )
+
+    @property
+    def date(self) -> Column:
+        """A date as days since the epoch (Debezium) or as ISO text, or NULL."""
+        epoch = F.lit("1970-01-01").cast("date")
+        of_days = F.when(self.integer.between(-719_162, 2_932_896), F.date_add(epoch, self.integer.try_cast("int")))
+        return F.coalesce(of_days, F.when(self.text.rlike(ISO_DATE), self.text.try_cast("date")))  # years 1 to 9999
+
+    @property
+    def id_faults(self) -> list[Column]:
+        return [self._missing, _fault(self.kind != "BIGINT", Reason.WRONG_TYPE, self.name)]
+
+    @property
+    def text_faults(self) -> list[Column]:
+        return [self._missing, _fault(self.kind != "STRING", Reason.WRONG_TYPE, self.name)]
+
+    @property
+    def optional_text_faults(self) -> list[Column]:
+        return [_fault(~self.kind.isin("STRING", "VOID"), Reason.WRONG_TYPE, self.name)]
+
+    @property
+    def number_faults(self) -> list[Column]:
+        return [self._missing, _fault(~self.is_number, Reason.WRONG_TYPE, self.name)]
+
+    @property
+    def date_faults(self) -> list[Column]:
+        unknown = ~self.is_missing & self.date.isNull()
+        return [
+            _fault(unknown & ~self.kind.isin("BIGINT", "STRING"), Reason.WRONG_TYPE, self.name),
+            _fault(unknown & (self.kind == "STRING"), Reason.INVALID_TIME, self.name),
+            _fault(unknown, Reason.OUT_OF_RANGE, self.name),
+        ]
+
+    def time_faults(self, micros: Column) -> list[Column]:
+        """`micros` is a column that holds this field's `micros`, so that it is computed once."""
+        is_text = self.kind == "STRING"
+        return [
+            self._missing,
+            _fault(~is_text & ~self.is_number, Reason.WRONG_TYPE, self.name),
+            _fault(is_text & micros.isNull(), Reason.INVALID_TIME, self.name),
+            _fault(micros.isNull() | (micros >= YEAR_10000), Reason.OUT_OF_RANGE, self.name),
+            _fault(micros < YEAR_2000, Reason.BEFORE_2000, self.name),
+        ]
+
+    @property
+    def _missing(self) -> Column:
+        return _fault(self.is_missing, Reason.MISSING_FIELD, self.name)
+
+
+def _open(records: DataFrame, members: Mapping[str, Column]) -> DataFrame:
+    """Parse `value` into `_message` (NULL unless it is exactly one JSON value) and lay out its members for `Field`."""
+    string = F.col("value").cast("string")
+    checksum = F.xxhash64("value").cast("string")
+    # The JSON parser stops at the end of the first value and would not see what follows. So it is given the list
+    # [text, checksum of text]: only if the text is exactly one value is the checksum the second.
+    listed = F.try_parse_json(F.concat(F.lit("["), F.col("_text"), F.lit(","), checksum, F.lit("]")))
+    is_whole = F.try_variant_get("_listed", "$[1]", "string") == checksum
+    return (
+        records.withColumn("_text", F.when(F.is_valid_utf8(string), string))
+        .withColumn("_listed", listed)
+        .withColumn("_message", F.when(is_whole, F.try_variant_get("_listed", "$[0]", "variant")))
+        .withColumns({f"_v_{name}": member for name, member in members.items()})
+        .withColumns({f"_k_{name}": F.schema_of_variant(f"_v_{name}") for name in members})
+    )
+
+
+def _close(values: DataFrame, *faults: list[Column]) -> DataFrame:
+    """Keep of several faults the first, as `reason` and `detail`, and drop what was only needed to find it."""
+    fault = F.coalesce(*(fault for group in faults for fault in group))
+    judged = values.withColumn("_fault", F.when(F.col("value").isNotNull() | F.lit(True), fault))
+    judged = judged.withColumns({"reason": F.col("_fault.reason"), "detail": F.col("_fault.detail")})
+    return judged.drop(*(column for column in judged.columns if column.startswith("_")))
+
+
+def _document_faults() -> list[Column]:
+    """Faults of a value as a whole; the first is that there is none."""
+    has_value = F.col("value").isNotNull()
+    unread = has_value & F.col("_message").isNull()
+    lenient = F.from_json("_text", "_nothing STRING, _corrupt STRING", STRICT_JSON)
+    # Only duplicate keys make a VARIANT fail on what any other reader takes.
+    is_json = lenient.isNotNull() & lenient["_corrupt"].isNull()
+    return [
+        _fault(~has_value, Reason.NO_VALUE, "value"),
+        _fault(has_value & F.col("_text").isNull(), Reason.INVALID_UTF8, "value"),
+        _fault(unread & F.try_parse_json("_text").isNull() & is_json, Reason.DUPLICATE_KEY, "value"),
+        _fault(unread, Reason.MALFORMED_JSON, "value"),
+        _fault(~F.schema_of_variant("_message").startswith("OBJECT"), Reason.NOT_AN_OBJECT, "value"),
+    ]
+
+
+def _member(path: str) -> Column:
+    return F.try_variant_get("_message", f"$.{path}", "variant")
+
+
+def _fault(condition: Column, reason: Reason, detail: str) -> Column:
+    return F.when(condition, F.struct(F.lit(str(reason)).alias("reason"), F.lit(detail).alias("detail")))
