@@ -1,0 +1,1 @@
+"""Supervision of the heart-rate stream: observe -> judge -> act, each usable without Airflow."""

@@ -1,0 +1,111 @@
+"""From a verdict to a deed, with a budget: pure decisions here, their execution in `supervise.py`.
+
+A start that helps is worth any number of tries only if it helps. So starts within an hour are counted, the pause before
+each grows, and when they are spent one page goes out with the reason; after that the stream is tried at long intervals
+without another word until it has been well for a while, which closes the incident.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from include.stream.judge import Cure, State, Verdict
+
+KEPT_CHANGES = 50
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`pauses`: seconds before the first, second, ... start within `window`; the last holds for all that follow."""
+
+    pauses: Sequence[float] = (0, 0, 60, 120, 300, 1800)
+    window: float = 3600
+    well: float = 600  # seconds of health that close an incident
+
+    @property
+    def starts(self) -> int:
+        return len(self.pauses) - 1
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the supervisor knows from its runs before, as a document beside the heartbeat."""
+
+    wanted: bool = True
+    starts: tuple[datetime, ...] = ()
+    paged: str = ""  # the verdict that was paged and whose incident is still open
+    well_since: datetime | None = None
+    changes: tuple[dict[str, str], ...] = field(default=(), compare=False)  # at, state, reason: newest last
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, default=datetime.isoformat)
+
+    @classmethod
+    def from_json(cls, text: str) -> Memory:
+        """Raises ValueError, KeyError or TypeError when it is not such a document."""
+        document: dict[str, Any] = json.loads(text)
+        return cls(
+            wanted=bool(document["wanted"]),
+            starts=tuple(datetime.fromisoformat(start) for start in document["starts"]),
+            paged=str(document["paged"]),
+            well_since=datetime.fromisoformat(document["well_since"]) if document["well_since"] else None,
+            changes=tuple(document["changes"]),
+        )
+
+    def noted(self, verdict: Verdict, now: datetime) -> Memory:
+        """With the verdict's change of state, if it is one, added to the record."""
+        if self.changes and self.changes[-1]["state"] == verdict.state:
+            return self
+        change = {"at": now.isoformat(), "state": str(verdict.state), "reason": verdict.reason}
+        return replace(self, changes=(*self.changes, change)[-KEPT_CHANGES:])
+
+
+@dataclass(frozen=True)
+class Decision:
+    action: Cure  # never PAGE: whether to page is said apart
+    why: str
+    memory: Memory
+    page: str = ""  # what to tell the person on call; empty: nobody is woken
+
+
+def decide(verdict: Verdict, memory: Memory, now: datetime, budget: Budget | None = None) -> Decision:
+    """What to do about a verdict now, and what to remember of it."""
+    budget = budget or Budget()
+    memory = _health_noted(verdict, memory.noted(verdict, now), now, budget)
+    if verdict.cure is Cure.NOTHING:
+        return Decision(Cure.NOTHING, verdict.reason, memory)
+    if verdict.cure is Cure.PAGE:
+        return _paging(Decision(Cure.NOTHING, verdict.reason, memory), verdict, verdict.reason)
+
+    recent = tuple(start for start in memory.starts if now - start < timedelta(seconds=budget.window))
+    spent = len(recent) >= budget.starts
+    pause = budget.pauses[min(len(recent), budget.starts)]
+    wait = (recent[-1] + timedelta(seconds=pause) - now).total_seconds() if recent else 0
+    if wait > 0:
+        decision = Decision(Cure.NOTHING, f"{verdict.reason} Next try in {wait:.0f} s.", memory)
+    else:
+        decision = Decision(verdict.cure, verdict.reason, replace(memory, starts=(*recent, now)))
+    if not spent:
+        return decision
+    told = f"{len(recent)} starts within {budget.window / 60:.0f} minutes did not help. {verdict.reason}"
+    return _paging(decision, verdict, told)
+
+
+def _health_noted(verdict: Verdict, memory: Memory, now: datetime, budget: Budget) -> Memory:
+    if verdict.state not in (State.HEALTHY, State.CATCHING_UP):
+        return replace(memory, well_since=None)
+    since = memory.well_since or now
+    if (now - since).total_seconds() >= budget.well:
+        return replace(memory, well_since=since, starts=(), paged="")
+    return replace(memory, well_since=since)
+
+
+def _paging(decision: Decision, verdict: Verdict, told: str) -> Decision:
+    """One page an incident: it is repeated neither each minute nor when the same trouble looks different."""
+    if decision.memory.paged:
+        return decision
+    return replace(decision, page=told, memory=replace(decision.memory, paged=str(verdict.state)))

@@ -1,0 +1,356 @@
+"""What is the matter with the stream? A pure function from what was observed to one verdict with its reason.
+
+Lag is judged by the shape of a window, never by one threshold (the idea is Burrow's): a stream that is a million
+readings behind and gaining is fine, one that is ten behind and has not moved for a minute is not. The measure used is
+`behind_seconds`: how long ago everything that the stream has read by now was everything there was.
+
+`RULES` is read from top to bottom and the first rule that answers wins, so each rule may assume that those above it
+were silent. What to do about a verdict is decided in `act.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """The closed set of verdicts."""
+
+    HEALTHY = "healthy"
+    STARTING = "starting"
+    CATCHING_UP = "catching_up"
+    STALLED = "stalled"
+    STOPPED = "stopped"
+    REWOUND = "rewound"
+    DUPLICATED = "duplicated"
+    OUTDATED = "outdated"
+    FAILING = "failing"
+
+
+class Cure(StrEnum):
+    """What would help, if anything does: the judge names it, the restart budget decides whether it is done now."""
+
+    NOTHING = "nothing"  # it is well, or on its way to be
+    START = "start"
+    RESTART = "restart"  # cancel what runs, start anew
+    ROLL = "roll"  # graceful stop at a batch's end, then start the desired version on the same checkpoint
+    PAGE = "page"  # no restart would help: a person must look
+
+
+@dataclass(frozen=True)
+class Verdict:
+    state: State
+    reason: str
+    cure: Cure = Cure.NOTHING
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The stream at one moment. `position` and `latest` are offsets summed over the partitions of the topic:
+    how far the stream has read and committed, and how far the topic goes (None: not known then)."""
+
+    at: datetime
+    epoch: int
+    position: int
+    latest: int | None
+
+    @property
+    def lag(self) -> int | None:
+        """Readings not yet in the tables."""
+        return None if self.latest is None else max(0, self.latest - self.position)
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The stream's own word about itself; `window` is oldest first and survives restarts."""
+
+    version: str
+    run_id: str
+    epoch: int
+    state: str  # starting, running, paused, stopped, fenced
+    reason: str
+    written_at: datetime
+    batch: int | None
+    position: int
+    latest: int | None
+    checkpoint_version: int
+    window: tuple[Sample, ...] = ()
+    document: dict[str, Any] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One active run of the job as the platform tells it. `attempt` counts the platform's own retries from 0."""
+
+    run_id: str
+    state: str  # PENDING, QUEUED, RUNNING, TERMINATING, ...
+    started_at: datetime
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything the judge may know."""
+
+    now: datetime
+    active_runs: tuple[Run, ...]
+    heartbeat: Heartbeat | None
+    heartbeat_error: str = ""  # why there is none, when a document is there but cannot be read
+    end_position: int | None = None  # sum of Kafka's end offsets, None: Kafka did not answer
+    last_result: str = ""  # how the run before ended, for the reason of `stopped`
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What should be: `version` names code and job definition, `checkpoint_reads` the checkpoints it can take over."""
+
+    version: str
+    running: bool = True
+    checkpoint_reads: frozenset[int] = frozenset({1})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds, unless the name says otherwise."""
+
+    start_grace: float = 120  # from the run's start (of its latest attempt) to its first heartbeat
+    silence: float = 25  # a heartbeat is written every few seconds, also when there is nothing to read
+    no_progress: float = 60  # alive, readings waiting, position unmoved
+    behind: float = 30  # still healthy
+    falling_behind: float = 180  # lag that only grew for so long
+    crash_window: float = 600
+    crashes: int = 4  # starts within crash_window that make a crash loop
+
+
+def judge(desired: Desired, seen: Observation, limits: Limits | None = None) -> Verdict:
+    """The first rule that answers, or healthy."""
+    for rule in RULES:
+        if verdict := rule(desired, seen, limits or Limits()):
+            return verdict
+    return Verdict(State.HEALTHY, _progress(seen))
+
+
+def samples(seen: Observation) -> Sequence[Sample]:
+    """The heartbeat's window closed by what was just observed from outside."""
+    beat = seen.heartbeat
+    if beat is None:
+        return ()
+    latest = beat.latest if seen.end_position is None else seen.end_position
+    return (*beat.window, Sample(seen.now, beat.epoch, beat.position, latest))
+
+
+def behind_seconds(window: Sequence[Sample]) -> float:
+    """Age of the newest moment at which there was no more to read than has been read by now; the whole window's
+    length when there is none in it."""
+    if not window:
+        return 0.0
+    here = window[-1]
+    for sample in reversed(window):
+        if sample.latest is not None and sample.latest <= here.position:
+            return (here.at - sample.at).total_seconds()
+    return (here.at - window[0].at).total_seconds()
+
+
+# --- the rules, in order ---------------------------------------------------------------------------------------------
+
+Rule = Callable[[Desired, Observation, Limits], Verdict | None]
+
+
+def _two_runs(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    if len(seen.active_runs) > 1:
+        runs = ", ".join(run.run_id for run in seen.active_runs)
+        return Verdict(State.DUPLICATED, f"{len(seen.active_runs)} runs are active ({runs}).", Cure.RESTART)
+    return None
+
+
+def _stop_wanted(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    if desired.running:
+        return None
+    if seen.active_runs:
+        return Verdict(State.STOPPED, f"A stop is wanted; run {seen.active_runs[0].run_id} still runs.", Cure.NOTHING)
+    return Verdict(State.STOPPED, "Stopped, as wanted.")
+
+
+def _no_run(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    if seen.active_runs:
+        return None
+    if not _can_take_checkpoint(desired, seen.heartbeat):
+        return _refused_upgrade(desired, seen.heartbeat)
+    ended = f"; the run before ended {seen.last_result}" if seen.last_result else ""
+    return Verdict(State.STOPPED, f"No run is active{ended}.", Cure.START)
+
+
+def _another_run_beats(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    """A run that the platform does not know writes heartbeats after ours did: one of the two must go, and the fence
+    decides which; a restart makes the survivor ours."""
+    beat, run = seen.heartbeat, seen.active_runs[0]
+    if beat is None or _is_from(beat, run) or _age(beat, seen) > limits.silence or beat.written_at < run.started_at:
+        return None
+    if (seen.now - run.started_at).total_seconds() <= limits.start_grace:
+        return None  # the one that goes may still be finishing its batch
+    reason = f"Run {beat.run_id}, which the platform does not list, beats beside run {run.run_id}."
+    return Verdict(State.DUPLICATED, reason, Cure.RESTART)
+
+
+def _fenced(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    beat = seen.heartbeat
+    if beat and _is_from(beat, seen.active_runs[0]) and beat.state == "fenced":
+        return Verdict(State.DUPLICATED, f"Epoch {beat.epoch} was fenced by a newer one and ends.", Cure.NOTHING)
+    return None
+
+
+def _old_version(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    beat = seen.heartbeat
+    if beat is None or not _is_from(beat, seen.active_runs[0]) or beat.version == desired.version:
+        return None
+    if not _can_take_checkpoint(desired, beat):
+        return _refused_upgrade(desired, beat)
+    return Verdict(State.OUTDATED, f"Version {beat.version} runs, {desired.version} is wanted.", Cure.ROLL)
+
+
+def _not_beating_yet(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    run, beat = seen.active_runs[0], seen.heartbeat
+    if beat and _is_from(beat, run) and beat.written_at >= run.started_at:
+        return None
+    if run.attempt + 1 >= limits.crashes:
+        reason = f"Attempt {run.attempt + 1} of run {run.run_id}, and none has beaten yet. {seen.heartbeat_error}"
+        return Verdict(State.FAILING, reason.strip(), Cure.PAGE)
+    waited = (seen.now - run.started_at).total_seconds()
+    if run.state != "RUNNING" or waited <= limits.start_grace:
+        return Verdict(State.STARTING, f"Run {run.run_id} is {run.state.lower()} for {waited:.0f} s.")
+    reason = f"Run {run.run_id} has not beaten in the {waited:.0f} s since it started. {seen.heartbeat_error}"
+    return Verdict(State.STALLED, reason.strip(), Cure.RESTART)
+
+
+def _paused(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    beat = seen.heartbeat
+    if beat and beat.state == "paused":
+        return Verdict(State.FAILING, f"The stream paused itself: {beat.reason}", Cure.PAGE)
+    return None
+
+
+def _silent(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    beat = seen.heartbeat
+    if beat and _age(beat, seen) > limits.silence:
+        reason = f"Run {seen.active_runs[0].run_id} is active, its last heartbeat is {_age(beat, seen):.0f} s old."
+        return Verdict(State.STALLED, reason, Cure.RESTART)
+    return None
+
+
+def _went_back(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    window = samples(seen)
+    here, furthest = window[-1], max(sample.position for sample in window)
+    if here.position < furthest:
+        reason = f"Position {here.position} lies {furthest - here.position} readings before where it has been."
+        return Verdict(State.REWOUND, reason, Cure.PAGE)
+    if seen.end_position is not None and seen.end_position < here.position:
+        reason = f"The topic ends at {seen.end_position}, before position {here.position}: was it made anew?"
+        return Verdict(State.REWOUND, reason, Cure.PAGE)
+    return None
+
+
+def _crash_loop(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    since = seen.now - timedelta(seconds=limits.crash_window)
+    epochs = {sample.epoch for sample in samples(seen) if sample.at >= since}
+    if len(epochs) < limits.crashes:
+        return None
+    return Verdict(
+        State.FAILING, f"{len(epochs)} starts within {limits.crash_window:.0f} s. {_progress(seen)}", Cure.PAGE
+    )
+
+
+def _not_moving(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    """Readings were waiting all the while and the position stood still."""
+    window = samples(seen)
+    here = window[-1]
+    standing = [sample for sample in window if sample.epoch == here.epoch and sample.position == here.position]
+    waiting = [sample for sample in standing if sample.lag]
+    if not waiting or (here.at - waiting[0].at).total_seconds() < limits.no_progress:
+        return None
+    if seen.end_position is None:
+        reason = "Kafka does not answer; a restart of the stream would not help."
+        return Verdict(State.STALLED, reason, Cure.PAGE)
+    seconds = (here.at - waiting[0].at).total_seconds()
+    return Verdict(
+        State.STALLED,
+        f"{here.lag} readings wait and none was read for {seconds:.0f} s (batch {_batch(seen)}).",
+        Cure.RESTART,
+    )
+
+
+def _lagging(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    window = [sample for sample in samples(seen) if sample.lag is not None]
+    if not window or (behind := behind_seconds(window)) <= limits.behind:
+        return None
+    if _only_grew(window, limits.falling_behind):
+        reason = f"Falling behind: lag only grew for {limits.falling_behind:.0f} s, to {window[-1].lag} readings."
+        return Verdict(State.FAILING, reason, Cure.PAGE)
+    return Verdict(State.CATCHING_UP, f"{window[-1].lag} readings behind (those of the last {behind:.0f} s).")
+
+
+RULES: tuple[Rule, ...] = (
+    _two_runs,
+    _stop_wanted,
+    _no_run,
+    _another_run_beats,
+    _fenced,
+    _old_version,
+    _not_beating_yet,
+    _paused,
+    _silent,
+    _went_back,
+    _crash_loop,
+    _not_moving,
+    _lagging,
+)
+
+
+# --- small words the rules are made of -------------------------------------------------------------------------------
+
+
+def _is_from(beat: Heartbeat, run: Run) -> bool:
+    return beat.run_id == run.run_id
+
+
+def _age(beat: Heartbeat, seen: Observation) -> float:
+    return (seen.now - beat.written_at).total_seconds()
+
+
+def _batch(seen: Observation) -> str:
+    return "none yet" if seen.heartbeat is None or seen.heartbeat.batch is None else str(seen.heartbeat.batch)
+
+
+def _progress(seen: Observation) -> str:
+    window = samples(seen)
+    if not window:
+        return ""
+    lag = "unknown" if window[-1].lag is None else window[-1].lag
+    return f"Batch {_batch(seen)}, lag {lag} readings, {behind_seconds(window):.0f} s behind."
+
+
+def _only_grew(window: Sequence[Sample], seconds: float) -> bool:
+    """Lag at the end, in the middle and at the start of the last `seconds` grows, and never sank below the start's."""
+    since = window[-1].at - timedelta(seconds=seconds)
+    if window[0].at > since:
+        return False
+    lags = [sample.lag or 0 for sample in window if sample.at >= since]
+    middle = lags[len(lags) // 2]
+    return lags[0] < middle < lags[-1] and min(lags) >= lags[0] > 0
+
+
+def _can_take_checkpoint(desired: Desired, beat: Heartbeat | None) -> bool:
+    return beat is None or beat.checkpoint_version in desired.checkpoint_reads
+
+
+def _refused_upgrade(desired: Desired, beat: Heartbeat | None) -> Verdict:
+    held = beat.checkpoint_version if beat else "?"
+    reads = ", ".join(str(version) for version in sorted(desired.checkpoint_reads))
+    reason = (
+        f"Version {desired.version} is not deployed: the checkpoint is of version {held} and this code reads only"
+        f" {reads}. Rebuild from bronze with a new checkpoint, or deploy a version that reads it."
+    )
+    return Verdict(State.OUTDATED, reason, Cure.PAGE)

@@ -1,0 +1,175 @@
+"""Observe -> judge -> act -> verify, once. Airflow's DAG calls this every minute, `./fitness up` when it starts.
+
+Everything that is decided lies in `judge.py` and `act.py`; this is the edge: the platform, Kafka, the documents.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from include.settings import Settings
+from include.stream import heartbeats
+from include.stream.act import Budget, Decision, Memory, decide
+from include.stream.heartbeats import Document
+from include.stream.job import TOPIC, checkpoint_reads, job_name, job_settings, version_of
+from include.stream.judge import Cure, Desired, Limits, Observation, Verdict, judge
+from include.stream.platform import Call, StreamJob
+
+log = logging.getLogger(__name__)
+
+KAFKA_TIMEOUT_SECONDS = 5
+SUSPICIOUS_SECONDS = 10  # a heartbeat this old is looked at again before this run ends, not a minute later
+DRAIN_SECONDS = 45  # a batch is to end within this time, else the run is cancelled
+
+
+def end_position(kafka: dict[str, str], topic: str = TOPIC) -> int | None:
+    """Kafka's end offsets of the topic, summed over its partitions; None when Kafka does not answer.
+
+    Read uncommitted: markers of transactions count, as they do in Spark's offsets.
+    """
+    admin = AdminClient({"socket.timeout.ms": KAFKA_TIMEOUT_SECONDS * 1000, "log_level": 0, **kafka})
+    try:
+        partitions = admin.list_topics(topic, timeout=KAFKA_TIMEOUT_SECONDS).topics[topic].partitions
+        wanted = {TopicPartition(topic, number): OffsetSpec.latest() for number in partitions}
+        answers = admin.list_offsets(wanted, request_timeout=KAFKA_TIMEOUT_SECONDS)
+        return sum(answer.result(timeout=KAFKA_TIMEOUT_SECONDS).offset for answer in answers.values())
+    except (KafkaException, TimeoutError) as error:
+        log.warning("Kafka does not answer: %s", error)
+        return None
+
+
+@dataclass
+class Supervisor:
+    """One look at the stream and what follows from it. `kafka`: configuration of a confluent client, secrets too."""
+
+    settings: Settings
+    call: Call
+    heartbeat: Document
+    kafka: dict[str, str]
+    limits: Limits = field(default_factory=Limits)
+    budget: Budget = field(default_factory=Budget)
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sleep: Callable[[float], None] = time.sleep
+
+    def __post_init__(self) -> None:
+        self.job = StreamJob(self.call, job_name(self.settings))
+        self.definition = job_settings(self.settings)
+
+    def desired(self, memory: Memory) -> Desired:
+        return Desired(version_of(self.definition), memory.wanted, checkpoint_reads())
+
+    def observe(self) -> Observation:
+        """Look; and when the heartbeat is suspiciously old, look again until it beats or its silence is certain."""
+        seen = self._look()
+        while seen.active_runs and SUSPICIOUS_SECONDS < (age := _heartbeat_age(seen)) <= self.limits.silence:
+            self.sleep(min(self.limits.silence - age, 3) + 0.1)
+            seen = self._look()
+        return seen
+
+    def _look(self) -> Observation:
+        job_id = self.job.find()
+        runs = self.job.active_runs(job_id) if job_id is not None else ()
+        last_result = self.job.last_result(job_id) if job_id is not None and not runs else ""
+        beat, problem = heartbeats.read(self.heartbeat)
+        return Observation(self.clock(), runs, beat, problem, end_position(self.kafka), last_result)
+
+    def once(self) -> tuple[Verdict, Decision]:
+        """Observe, judge, act, verify; the log tells each."""
+        memory = self.recall()
+        seen = self.observe()
+        verdict = judge(self.desired(memory), seen, self.limits)
+        log.info("%s: %s", verdict.state, verdict.reason)
+        decision = decide(verdict, memory, seen.now, self.budget)
+        self.remember(decision.memory)  # before the deed: a supervisor that dies in it has spent the try
+        if decision.action is Cure.NOTHING:
+            log.info("Nothing is done: %s", decision.why)
+        else:
+            self.act(decision.action, seen)
+        return verdict, decision
+
+    def act(self, action: Cure, seen: Observation) -> None:
+        """Start, restart or roll, and see that a run came of it."""
+        log.warning("%s, because: %s", action, judge(self.desired(self.recall()), seen, self.limits).reason)
+        job_id, done = self.job.ensure(self.definition)
+        log.info("Job %s is %s.", job_id, done)
+        if action is Cure.ROLL:
+            self._drain(job_id, seen)
+        if action is Cure.RESTART:
+            self._end_all(job_id)
+        run_id = self.job.start(job_id, self._token(seen))
+        runs = self.job.active_runs(job_id)
+        log.info("Run %s was started; active: %s.", run_id, ", ".join(f"{run.run_id} {run.state}" for run in runs))
+
+    def stop(self) -> bool:
+        """End the stream at a batch's end and keep it so until `start`; whether it has ended."""
+        self.remember(replace(self.recall(), wanted=False))
+        job_id = self.job.find()
+        if job_id is not None:
+            self._drain(job_id, self._look())
+        return job_id is None or not self.job.active_runs(job_id)
+
+    def start(self) -> tuple[Verdict, Decision]:
+        """What a person asks for: the stream is wanted, and what was tried before does not count."""
+        self.remember(replace(self.recall(), wanted=True, starts=(), paged=""))
+        return self.once()
+
+    def _drain(self, job_id: int, seen: Observation) -> None:
+        if seen.heartbeat is not None:
+            heartbeats.request_stop(self.heartbeat, seen.heartbeat.epoch)
+            if self.job.wait_until_ended(job_id, DRAIN_SECONDS, self.sleep):
+                return
+            log.warning("The stream did not end within %d s of being asked; it is cancelled.", DRAIN_SECONDS)
+        self._end_all(job_id)
+
+    def _end_all(self, job_id: int) -> None:
+        for run in self.job.active_runs(job_id):
+            self.job.cancel(run.run_id)
+        if not self.job.wait_until_ended(job_id, DRAIN_SECONDS, self.sleep):
+            log.warning("A cancelled run is still active; the next look will deal with it.")
+
+    def _token(self, seen: Observation) -> str:
+        """The same for all who saw the same stream in the same minute, so that two supervisors start one run."""
+        epoch = seen.heartbeat.epoch if seen.heartbeat else 0
+        return f"bpm-{version_of(self.definition)}-{epoch}-{seen.now:%Y%m%dT%H%M}"
+
+    def recall(self) -> Memory:
+        """A damaged memory is forgotten: the worst that follows is a start or a page too many."""
+        try:
+            return Memory.from_json(heartbeats.beside(self.heartbeat, "supervision").read_text())
+        except FileNotFoundError:
+            return Memory()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("What was remembered cannot be read and is forgotten: %s", error)
+            return Memory()
+
+    def remember(self, memory: Memory) -> None:
+        document = heartbeats.beside(self.heartbeat, "supervision")
+        if hasattr(document.parent, "mkdir"):
+            document.parent.mkdir(parents=True, exist_ok=True)
+        document.write_text(memory.to_json())
+
+
+def _heartbeat_age(seen: Observation) -> float:
+    """Seconds since the active run's heartbeat; 0 when it has not beaten yet, which is another matter."""
+    beat = seen.heartbeat
+    if beat is None or beat.run_id not in {run.run_id for run in seen.active_runs}:
+        return 0.0
+    return (seen.now - beat.written_at).total_seconds()
+
+
+def summary(verdict: Verdict, decision: Decision) -> dict[str, Any]:
+    """What a log line, an XCom or a terminal shows of one supervision."""
+    return {
+        "state": str(verdict.state),
+        "reason": verdict.reason,
+        "action": str(decision.action),
+        "page": decision.page,
+    }

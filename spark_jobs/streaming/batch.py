@@ -1,0 +1,180 @@
+"""One batch of heart-rate records into the tables: what is written, how it is written once, and what it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from spark_jobs import quarantine
+from spark_jobs.job import instant
+from spark_jobs.messages import parse_readings
+from spark_jobs.streaming import readings
+from spark_jobs.streaming.heartbeat import now_utc
+from spark_jobs.streaming.limits import RefusalLimit
+
+MULTIPLEX, HEART_RATE, TRENDS = "bronze.kafka_multiplex", "silver.heart_rate", "gold.bpm_trends"
+RECORD = ("topic", "partition", "offset", "kafka_timestamp", "key", "value", "headers")
+ROWS_PER_FILE = 100_000  # a smaller batch makes one file a table
+
+
+class Paused(Exception):
+    """A batch that was not begun, because too much of it would be refused."""
+
+
+@dataclass
+class Report:
+    """What one batch did. Durations in milliseconds by phase; phases overlap."""
+
+    number: int
+    started_at: datetime
+    rows: dict[str, int] = field(default_factory=dict)  # in, accepted, duplicate, quarantined
+    durations_ms: dict[str, int] = field(default_factory=dict)
+    front: datetime | None = None  # the latest event time among the accepted
+    finished_at: datetime | None = None
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.durations_ms[name] = round(1000 * (time.monotonic() - begun))
+
+    @property
+    def seconds(self) -> float:
+        return ((self.finished_at or now_utc()) - self.started_at).total_seconds()
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "started_at": self.started_at.isoformat(),
+            "finished_at": self.finished_at.isoformat() if self.finished_at else None,
+            "rows": self.rows,
+            "durations_ms": self.durations_ms,
+            "front": self.front.isoformat() if self.front else None,
+        }
+
+
+@dataclass
+class Batch:
+    """Writes one batch of records to the tables. `transaction` names the checkpoint.
+
+    `held_to`: records up to this offset may be in the tables from a checkpoint that is no more.
+    """
+
+    catalog: str
+    limit: RefusalLimit = field(default_factory=RefusalLimit)
+    held_to: int = -1
+    transaction: str = ""
+    clock: Callable[[], datetime] = now_utc
+
+    def write(self, records: DataFrame, number: int) -> Report:
+        """Everything, in any order: each write is complete in itself and skipped when this batch has done it before.
+
+        Raises Paused before the first write when more would be refused than `limit` allows.
+        """
+        report = Report(number, self.clock())
+        spark = records.sparkSession
+        spark.conf.set("spark.databricks.delta.write.txnAppId", self.transaction)
+        spark.conf.set("spark.databricks.delta.write.txnVersion", str(number))
+        parsed = parse_readings(records).persist()
+        rows = None
+        try:
+            with report.phase("parse"):
+                seen = parsed.agg(
+                    F.count("*").alias("records"),
+                    F.count("reason").alias("refused"),
+                    F.min("offset").alias("first_offset"),
+                    F.max("offset").alias("last_offset"),
+                    F.unix_micros(F.max(F.when(F.col("reason").isNull(), F.col("read_at")))).alias("front"),
+                    F.collect_set(F.when(F.col("reason").isNull(), readings.minute_number(F.col("read_at")))).alias(
+                        "minutes"
+                    ),
+                ).collect()[0]
+            if why := self.limit.exceeded_by(seen.records, seen.refused):
+                raise Paused(f"{why}; batch {number} was not begun.")
+            bounds = readings.ranges(seen.minutes)
+            report.front = None if seen.front is None else instant(seen.front)
+            with ThreadPoolExecutor(3, "write") as writers:
+                raw = writers.submit(self._multiplex, report, spark, parsed, seen)
+                counts = dict.fromkeys((readings.NEW, readings.DUPLICATE, readings.CONFLICT), 0)
+                if bounds:
+                    accepted = parsed.where("reason IS NULL").drop("headers", "reason", "detail")
+                    rows = readings.judged(accepted, spark.table(f"{self.catalog}.{HEART_RATE}"), bounds).persist()
+                    with report.phase("judge"):
+                        counts |= {row.outcome: row["count"] for row in rows.groupBy("outcome").count().collect()}
+                    deeds = [writers.submit(self._trends, report, spark, rows, bounds)]
+                    if counts[readings.NEW]:
+                        deeds.append(writers.submit(self._heart_rate, report, rows, counts[readings.NEW]))
+                    for deed in deeds:
+                        deed.result()
+                if seen.refused or counts[readings.CONFLICT]:
+                    self._quarantine(report, spark, parsed, rows if counts[readings.CONFLICT] else None, seen)
+                raw.result()
+        finally:
+            parsed.unpersist()
+            if rows is not None:
+                rows.unpersist()
+        report.rows = {
+            "in": seen.records,
+            "accepted": counts[readings.NEW],
+            "duplicate": counts[readings.DUPLICATE],
+            "quarantined": seen.refused + counts[readings.CONFLICT],
+        }
+        report.finished_at = self.clock()
+        return report
+
+    def _multiplex(self, report: Report, spark: SparkSession, parsed: DataFrame, seen: Any) -> None:
+        records = parsed.select(
+            *RECORD,
+            F.lit(report.started_at).alias("ingested_at"),
+            F.to_date("kafka_timestamp").alias("event_date"),
+        )
+        if seen.first_offset <= self.held_to:
+            held = spark.table(f"{self.catalog}.{MULTIPLEX}").where(
+                F.col("offset").between(seen.first_offset, seen.last_offset)
+            )
+            place = ["topic", "partition", "offset"]
+            records = records.join(held.select(*place), place, "anti").select(*records.columns)
+        with report.phase("multiplex"):
+            _append(records, f"{self.catalog}.{MULTIPLEX}", seen.records)
+
+    def _heart_rate(self, report: Report, rows: DataFrame, new: int) -> None:
+        with report.phase("heart_rate"):
+            _append(readings.new_readings(rows), f"{self.catalog}.{HEART_RATE}", new)
+
+    def _quarantine(
+        self, report: Report, spark: SparkSession, parsed: DataFrame, rows: DataFrame | None, seen: Any
+    ) -> None:
+        refused = quarantine.refused_records(parsed)
+        if rows is not None:
+            refused = refused.unionByName(quarantine.refused_records(readings.conflicts(rows)))
+        among = (F.col("source") == quarantine.KAFKA) & F.col("offset").between(seen.first_offset, seen.last_offset)
+        with report.phase("quarantine"):
+            quarantine.append(spark, self.catalog, refused, among)
+
+    def _trends(self, report: Report, spark: SparkSession, rows: DataFrame, bounds: list[tuple[int, int]]) -> None:
+        """Recompute the touched minutes and write those that differ; only touched files are read."""
+        readings.trends(readings.standing(rows)).createOrReplaceTempView("touched_trends")
+        columns = ("min_bpm", "avg_bpm", "max_bpm", "readings")
+        differs = " OR ".join(f"held.{column} <> touched.{column}" for column in columns)
+        with report.phase("trends"):
+            spark.sql(
+                f"MERGE INTO {self.catalog}.{TRENDS} AS held USING touched_trends AS touched"
+                f" ON held.device_id = touched.device_id AND held.minute = touched.minute"
+                f" AND ({readings.within('held.minute', bounds)})"
+                f" WHEN MATCHED AND ({differs}) THEN UPDATE SET *"
+                f" WHEN NOT MATCHED THEN INSERT *"
+            ).collect()
+
+
+def _append(rows: DataFrame, table: str, count: int) -> None:
+    rows.coalesce(1 + count // ROWS_PER_FILE).writeTo(table).append()

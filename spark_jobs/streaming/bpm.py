@@ -1,0 +1,379 @@
+"""The heart-rate stream: Kafka `bpm` -> multiplex -> silver.heart_rate (+ ops.quarantine) -> gold.bpm_trends.
+
+One query, one batch function that writes all four tables. Exactly once into each: every write carries the batch's
+number as a Delta transaction identifier, so a batch that is run again after dying anywhere writes what is missing and
+nothing twice, and of two streams on one checkpoint only one can commit a batch. Nothing is dropped for being late.
+
+Runs for ever. Ends well (0) when it is told to stop, or when a newer start has claimed the stream; waits, paused, when
+it would have to refuse too much; fails on anything else, and the platform starts it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.query import StreamingQuery
+
+from spark_jobs import quarantine
+from spark_jobs.job import Job, parser, run
+from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, RECORD, TRENDS, Batch, Paused, Report
+from spark_jobs.streaming.heartbeat import (
+    Epoch,
+    Heart,
+    Offsets,
+    now_utc,
+    plain_path,
+    replace_file,
+    stop_requested,
+    total,
+)
+from spark_jobs.streaming.limits import RefusalLimit
+
+NAME = "streaming.bpm"
+QUERY = "bpm"
+PROGRESS = "ops.stream_progress"
+TABLES = (MULTIPLEX, HEART_RATE, TRENDS, quarantine.QUARANTINE, PROGRESS)
+FENCED = "a newer start has claimed the stream"
+
+POLL_SECONDS = 1  # how often the query is looked at
+BEAT_SECONDS = 3.0  # a heartbeat at least this often, also when there is nothing to read
+PROGRESS_SECONDS = 60.0  # a row of ops.stream_progress at most this often
+MAINTENANCE_SECONDS = 240.0  # one table's small files are packed at most this often
+COMMIT_SECONDS = 5.0  # how long a stop waits for the checkpoint to note the newest batch
+
+CHECKPOINT = json.loads(Path(__file__).with_name("checkpoint.json").read_text())
+
+logger = logging.getLogger("fitness.stream")
+
+SESSION = {
+    # A batch is small: two tasks a shuffle, and no replanning between its stages.
+    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.adaptive.enabled": "false",
+    # A source made of cached rows does not change between the two passes of a MERGE; a third copy is not needed.
+    "spark.databricks.delta.merge.materializeSource": "none",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.sql.streaming.noDataProgressEventInterval": "2000",
+    # Files that OPTIMIZE has brought to this size are left alone, so its cost is bounded by what is new.
+    "spark.databricks.delta.optimize.minFileSize": str(16 << 20),
+    "spark.databricks.delta.optimize.maxFileSize": str(32 << 20),
+    "spark.databricks.delta.optimize.clustering.mergeStrategy.minCubeSize.threshold": str(64 << 20),
+    "spark.databricks.delta.optimize.clustering.mergeStrategy.targetCubeSize.threshold": str(128 << 20),
+}
+
+
+class IncompatibleCheckpoint(Exception):
+    """The checkpoint was written by a plan that this code cannot take over."""
+
+
+class Stopped(Exception):
+    """A batch that was not begun, because the stream is to end."""
+
+
+def arguments() -> argparse.ArgumentParser:
+    given = parser(NAME)
+    given.add_argument("--bootstrap-servers", required=True)
+    given.add_argument("--kafka-option", action="append", default=[], metavar="K=V", help="option of the Kafka client")
+    given.add_argument("--topics", default="bpm", help="the topic of the readings")
+    given.add_argument("--heartbeat", required=True, help="path or URI of the heartbeat file")
+    given.add_argument("--version", default="unknown", help="code and settings, as the supervisor names them")
+    given.add_argument("--trigger-seconds", type=float, default=1.0)
+    given.add_argument("--most-records", type=int, default=150_000, help="records in one batch, at most")
+    given.add_argument("--refused-share", type=float, default=0.5, help="pause above this share of refused records")
+    given.add_argument("--refused-minimum", type=int, default=5_000, help="... once so many were refused")
+    return given
+
+
+def stream_records(spark: SparkSession, given: argparse.Namespace) -> DataFrame:
+    """The topic's records as columns of the multiplex table, without ingested_at and event_date."""
+    reader = (
+        spark.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", given.bootstrap_servers)
+        .option("subscribe", given.topics)
+        .option("startingOffsets", "earliest")
+        .option("includeHeaders", "true")
+        .option("failOnDataLoss", "true")
+        .option("maxOffsetsPerTrigger", given.most_records)
+        .option("kafka.isolation.level", "read_committed")
+    )
+    for option in given.kafka_option:
+        name, _, value = option.partition("=")
+        reader = reader.option(f"kafka.{name.removeprefix('kafka.')}", value)
+    return reader.load().withColumnRenamed("timestamp", "kafka_timestamp").select(*RECORD)
+
+
+# --- the life of the stream ------------------------------------------------------------------------------------------
+
+
+class Gate:
+    """Lets a batch begin or the stream end, never both: a batch that has begun is finished first."""
+
+    def __init__(self, may_not_begin: Callable[[], str]) -> None:
+        self._may_not_begin = may_not_begin  # why no further batch may begin, or nothing
+        self._lock = threading.Lock()
+        self.closed = ""
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Raises Stopped instead of beginning."""
+        with self._lock:
+            self.closed = self.closed or self._may_not_begin()
+            if self.closed:
+                raise Stopped(self.closed)
+            yield
+
+    def close(self, why: str) -> None:
+        """From now on no batch begins; returns when the one under way has ended."""
+        self.closed = why
+        with self._lock:
+            pass
+
+
+@dataclass
+class Stream:
+    """A running query, its heart, and what they tell each other."""
+
+    job: Job
+    heart: Heart
+    epoch: Epoch
+    batch: Batch
+    signalled: threading.Event
+    newest: Report | None = None
+    paused: str = ""
+    offsets: dict[str, Any] = field(default_factory=lambda: {"end_offsets": None, "latest_offsets": None})
+
+    def __post_init__(self) -> None:
+        self.gate = Gate(self.reason_to_end)
+        self.stretch = Stretch(self.job, self.heart)
+        self._maintained_at = time.monotonic()
+        self._tables = itertools.cycle((MULTIPLEX, TRENDS, HEART_RATE))
+
+    def reason_to_end(self) -> str:
+        if self.signalled.is_set():
+            return "told to stop by a signal"
+        if self.epoch.fenced:
+            return FENCED
+        if stop_requested(self.heart.path, self.epoch.number):
+            return "asked to stop"
+        return ""
+
+    def on_batch(self, records: DataFrame, number: int) -> None:
+        with self.gate.batch():
+            try:
+                report = self.batch.write(records, number)
+            except Paused as pause:
+                self.paused = str(pause)
+                raise
+            self.heart.count(report.rows)
+            self.stretch.add(report)
+            self.newest = report
+            logger.info("batch %s: %s in %.2f s %s", number, report.rows, report.seconds, report.durations_ms)
+            self._maintain()
+
+    def _maintain(self) -> None:
+        """Pack the small files of one table, between two batches: a MERGE that runs beside it could lose to it."""
+        if time.monotonic() - self._maintained_at < MAINTENANCE_SECONDS:
+            return
+        table = next(self._tables)
+        begun = time.monotonic()
+        # Days before yesterday are packed already.
+        days = "WHERE topic = 'bpm' AND event_date >= current_date() - 1" if table == MULTIPLEX else ""
+        self.job.spark.sql(f"OPTIMIZE {self.job.catalog}.{table} {days}").collect()
+        self._maintained_at = time.monotonic()
+        logger.info("packed %s in %.1f s", table, self._maintained_at - begun)
+
+    def run(self, query: StreamingQuery) -> str:
+        """Beat until the query ends or is to end; why it ended. Raises what the query failed with."""
+        beaten, told = 0.0, None
+        while not (why := self.reason_to_end()):
+            try:
+                if query.awaitTermination(POLL_SECONDS):
+                    return "ended"
+            except StreamingQueryException as error:
+                if self.paused or self.gate.closed:
+                    return self.gate.closed
+                self.heart.beat("failed", reason=str(error)[:2000], batch=self._told(), **self.offsets)
+                raise
+            progress = query.lastProgress
+            news = None if progress is None else (progress.batchId, progress.timestamp)
+            if news != told or time.monotonic() - beaten >= BEAT_SECONDS:
+                if progress is not None:
+                    self._take_offsets(json.loads(progress.json))
+                self.beat("running")
+                beaten, told = time.monotonic(), news
+            self.stretch.write_when_due(self.offsets)
+        self.gate.close(why)
+        self._let_commit(query)
+        query.stop()
+        return why
+
+    def beat(self, state: str, reason: str = "") -> None:
+        self.heart.beat(state, reason=reason, batch=self._told(), **self.offsets)
+
+    def wait_paused(self) -> str:
+        """Stay, so that nobody starts the same code on the same records again, until told to end; why it ended."""
+        while not (why := self.reason_to_end()):
+            self.beat("paused", self.paused)
+            self.signalled.wait(BEAT_SECONDS)
+        return why
+
+    def _told(self) -> dict[str, Any] | None:
+        return self.newest.document() if self.newest else None
+
+    def _take_offsets(self, progress: dict[str, Any]) -> None:
+        source = progress["sources"][0]
+        for name, key in (("end_offsets", "endOffset"), ("latest_offsets", "latestOffset")):
+            if source.get(key):
+                self.offsets[name] = source[key]
+
+    def _let_commit(self, query: StreamingQuery) -> None:
+        """The tables hold the newest batch; let the checkpoint say so too, or it is run once more for nothing."""
+        deadline = time.monotonic() + COMMIT_SECONDS
+        while self.newest and time.monotonic() < deadline:
+            progress = query.lastProgress
+            if progress is not None and progress.batchId >= self.newest.number:
+                self._take_offsets(json.loads(progress.json))
+                return
+            time.sleep(0.05)
+
+
+class Stretch:
+    """Batches since the last row of ops.stream_progress."""
+
+    def __init__(self, job: Job, heart: Heart) -> None:
+        self._job, self._heart = job, heart
+        self._reports: list[Report] = []
+        self._written_at = time.monotonic()
+        self._start_offsets: Offsets | None = None
+
+    def add(self, report: Report) -> None:
+        self._reports.append(report)
+
+    def write_when_due(self, offsets: dict[str, Any], at_once: bool = False) -> None:
+        if not self._reports or (time.monotonic() - self._written_at < PROGRESS_SECONDS and not at_once):
+            return
+        reports, self._reports = self._reports, []
+        self._written_at = time.monotonic()
+        ended = reports[-1].finished_at or now_utc()
+        seconds = max((ended - reports[0].started_at).total_seconds(), 0.001)
+        rows = {name: sum(report.rows[name] for report in reports) for name in reports[0].rows}
+        phases = sorted({phase for report in reports for phase in report.durations_ms})
+        latest, end = total(offsets["latest_offsets"]), total(offsets["end_offsets"])
+        fronts = [report.front for report in reports if report.front]
+        row = {
+            "query": QUERY,
+            "run_id": self._heart.run_id,
+            "version": self._heart.version,
+            "epoch": self._heart.epoch,
+            "first_batch": reports[0].number,
+            "last_batch": reports[-1].number,
+            "started_at": reports[0].started_at,
+            "ended_at": ended,
+            "rows_in": rows["in"],
+            "rows_accepted": rows["accepted"],
+            "rows_duplicate": rows["duplicate"],
+            "rows_quarantined": rows["quarantined"],
+            "rows_per_second": rows["in"] / seconds,
+            "start_offsets": _flat(self._start_offsets),
+            "end_offsets": _flat(offsets["end_offsets"]),
+            "lag": None if latest is None or end is None else max(0, latest - end),
+            "max_event_time": max(fronts, default=None),
+            "max_batch_seconds": max(report.seconds for report in reports),
+            "durations_ms": {phase: sum(report.durations_ms.get(phase, 0) for report in reports) for phase in phases},
+        }
+        self._start_offsets = offsets["end_offsets"]
+        table = f"{self._job.catalog}.{PROGRESS}"
+        spark = self._job.spark
+        spark.createDataFrame([row], spark.table(table).schema).writeTo(table).append()
+
+
+def _flat(offsets: Offsets | None) -> dict[str, int]:
+    return {f"{topic}-{number}": at for topic, numbers in (offsets or {}).items() for number, at in numbers.items()}
+
+
+def check_checkpoint(folder: Path, newest_held: Callable[[], int]) -> int:
+    """The newest offset that the tables may hold from a checkpoint before this one, -1 when there was none.
+
+    `newest_held` tells it when the checkpoint is new, and the answer is kept beside it: a new checkpoint starts at the
+    topic's beginning. Raises IncompatibleCheckpoint when this code must not take the checkpoint over.
+    """
+    note = folder / "fitness.json"
+    if (folder / "metadata").exists():
+        known = json.loads(note.read_text())
+    else:
+        known = {"version": CHECKPOINT["version"], "held_to": newest_held()}
+    if known["version"] not in CHECKPOINT["reads"]:
+        raise IncompatibleCheckpoint(
+            f"{folder} was written by version {known['version']}, and this code takes over {CHECKPOINT['reads']}:"
+            " deploy a version that reads it, or move it away: a new one reads the topic anew and adds nothing twice."
+        )
+    replace_file(note, json.dumps({**known, "version": CHECKPOINT["version"]}))
+    return int(known["held_to"])
+
+
+def identity(folder: Path) -> str:
+    """The identifier that Spark gave the checkpoint when it was made."""
+    return str(json.loads((folder / "metadata").read_text())["id"])
+
+
+def keep_running(job: Job) -> None:
+    given, spark = job.arguments, job.spark
+    told_to_stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told_to_stop.set())
+    for setting, value in SESSION.items():
+        spark.conf.set(setting, value)
+    heartbeat = plain_path(given.heartbeat)
+    checkpoint = job.platform.checkpoint(QUERY)
+    folder = plain_path(checkpoint)
+    held = job.table(MULTIPLEX).where("topic = 'bpm'")
+    held_to = check_checkpoint(folder, lambda: held.agg(F.coalesce(F.max("offset"), F.lit(-1))).collect()[0][0])
+    epoch = Epoch.claim(heartbeat, job.run_id)
+    heart = Heart(heartbeat, QUERY, given.version, CHECKPOINT["version"], job.run_id, epoch.number)
+    heart.beat("starting")
+    limit = RefusalLimit(given.refused_share, minimum=given.refused_minimum)
+    stream = Stream(job, heart, epoch, Batch(job.catalog, limit, held_to), told_to_stop)
+
+    def on_batch(records: DataFrame, number: int) -> None:
+        stream.batch.transaction = stream.batch.transaction or f"bpm-{identity(folder)}"
+        stream.on_batch(records, number)
+
+    query = (
+        stream_records(spark, given)
+        .writeStream.queryName(QUERY)
+        .foreachBatch(on_batch)
+        .option("checkpointLocation", checkpoint)
+        .trigger(processingTime=f"{round(1000 * given.trigger_seconds)} milliseconds")
+        .start()
+    )
+    logger.info("Epoch %s of %s, version %s, from %s", epoch.number, QUERY, given.version, checkpoint)
+    why = stream.run(query)
+    if stream.paused:
+        logger.error("Paused: %s", stream.paused)
+        why = stream.wait_paused()
+    stream.stretch.write_when_due(stream.offsets, at_once=True)
+    logger.info("Ended: %s.", why)
+    if why == FENCED:  # the heartbeat is the newer one's
+        return
+    stream.beat("stopped", why)
+
+
+def main(argv: list[str]) -> int:
+    return run(NAME, argv, keep_running, TABLES, arguments())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
