@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
+import tomllib
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from local.home import Home
+from local.home import REPO, Home
 from local.jars import JarsMissing
 from local.services import stack
 from local.services.part import PartFailed
@@ -27,6 +29,16 @@ app = typer.Typer(
     ports begin. Two stacks with different values of both run side by side.""",
 )
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        with (REPO / "pyproject.toml").open("rb") as file:
+            typer.echo(tomllib.load(file)["project"]["version"])
+        raise typer.Exit
 
 
 def _home() -> Home:
@@ -109,7 +121,7 @@ def logs(
         console.print(f"{name} has not written a log yet ({file}).", style="red", markup=False)
         raise typer.Exit(1)
     # tail follows the file's name over supervisord's rotation
-    os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), str(file)])
+    os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), str(file)])  # noqa: S606
 
 
 @app.command()
@@ -127,18 +139,35 @@ def reset(
     _say(f"{home.path} is empty")
 
 
-def _add_simulator() -> None:
-    """`simulate` and `replay` are the simulator's own commands; they say so when it cannot be imported."""
-    for command in ("simulate", "replay"):
+@app.command()
+def demo() -> None:
+    """Start everything, feed it, wait until all four flows are in gold, and say what to look at."""
+    from local import demo as steps
 
-        @app.command(command, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-        def missing() -> None:
-            """Not in this version."""
-            console.print("The simulator is not part of this version.", style="red")
-            raise typer.Exit(1)
+    try:
+        steps.demo()
+    except steps.DemoFailed as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from None
+    except subprocess.CalledProcessError as error:
+        raise typer.Exit(error.returncode) from None
 
 
-_add_simulator()
+def _simulator_command(name: str, summary: str) -> None:
+    """A command of the simulator's own, imported when it is called: the others should not wait for it."""
+    settings = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+    @app.command(name, help=summary, context_settings=settings)
+    def run(context: typer.Context) -> None:
+        from local.simulator import cli
+
+        own = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        own.command()(getattr(cli, name))
+        own(args=context.args, prog_name=f"./fitness {name}")
+
+
+_simulator_command("simulate", "Let members live some days: they fill the sources with history.")
+_simulator_command("replay", "Send recorded readings (a Parquet file) to the heart-rate topic.")
 
 
 if __name__ == "__main__":

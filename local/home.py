@@ -15,6 +15,9 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
 
+# In the environment of every process of a stack, and never in that of a person: by it `down` finds what is left.
+MARK = "FITNESS_STACK"
+
 PORT_OFFSETS = {
     "supervisor": 1,
     "spark": 2,
@@ -122,6 +125,7 @@ class Home:
         """What every process of this stack finds in its environment (no secrets)."""
         return {
             "FITNESS_ENV": "local",
+            MARK: str(self.path),
             "FITNESS_HOME": str(self.path),
             "FITNESS_PORT_BASE": str(self.port_base),
             "FITNESS_WORKSPACE_URL": self.workspace_url,

@@ -74,7 +74,13 @@ def apply(client_settings: Mapping[str, Any], replication: int = -1, timeout_sec
     """
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import (
-        AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, ResourceType,
+        AdminClient,
+        AlterConfigOpType,
+        ConfigEntry,
+        ConfigResource,
+        NewPartitions,
+        NewTopic,
+        ResourceType,
     )  # fmt: skip
 
     admin = AdminClient(dict(client_settings))

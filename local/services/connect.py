@@ -54,7 +54,7 @@ def _prepare(home: Home) -> Launch:
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "connect.properties"
     settings.write_text(_settings(home))
-    environment = base_environment(home, "connect") | {
+    environment = base_environment(home) | {
         "FITNESS_CDC_HOST": "127.0.0.1",
         "FITNESS_CDC_PORT": str(home.port("postgres")),
         "FITNESS_CDC_USER": "debezium",
@@ -66,8 +66,8 @@ def _prepare(home: Home) -> Launch:
     return Launch([java(), *flags, *program], environment, folder)
 
 
-def _ready(home: Home) -> str | None:
-    """Ready when the herder works (an answer of its REST alone comes a minute too early) and no declared connector fails."""
+def _ready(home: Home, started_at: float) -> str | None:
+    """Ready when the herder works (REST alone answers up to a minute before) and no connector is in trouble."""
     try:
         with httpx.Client(base_url=home.connect_url, timeout=4, trust_env=False) as http:
             health = http.get("/health")

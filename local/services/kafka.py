@@ -55,7 +55,7 @@ def _prepare(home: Home) -> Launch:
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "server.properties"
     settings.write_text(_settings(home))
-    environment = base_environment(home, "kafka")
+    environment = base_environment(home)
     classpath = f"{jar_folder('kafka')}/*"
     if not (folder / "data" / "meta.properties").exists():
         shutil.rmtree(folder / "data", ignore_errors=True)
@@ -70,11 +70,15 @@ def _prepare(home: Home) -> Launch:
     return Launch([java(), *flags, "-cp", classpath, "kafka.Kafka", str(settings)], environment, folder)
 
 
-def _ready(home: Home) -> str | None:
+def _ready(home: Home, started_at: float) -> str | None:
     try:
         from confluent_kafka.admin import AdminClient
 
-        quiet = {"bootstrap.servers": home.kafka_bootstrap, "log_level": 0, "socket.timeout.ms": 3000}
+        quiet: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": home.kafka_bootstrap,
+            "log_level": 0,
+            "socket.timeout.ms": 3000,
+        }
         brokers = AdminClient(quiet, logger=_SILENT).list_topics(timeout=3).brokers
     except Exception as error:
         return f"no answer to a request for metadata ({reason(error)})"

@@ -10,13 +10,11 @@ from pathlib import Path
 
 from local.home import Home
 
-# What a process of the stack keeps of the environment `fitness` was called in. Everything else is named by the stack, so
-# that AIRFLOW__, SPARK_ or JAVA_TOOL_OPTIONS settings of somebody's shell do not change what runs.
+# What a process of the stack keeps of the environment `fitness` was called in. Everything else is named by the stack,
+# so that AIRFLOW__, SPARK_ or JAVA_TOOL_OPTIONS settings of somebody's shell do not change what runs.
 INHERITED = (
     "HOME", "USER", "LOGNAME", "PATH", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "JAVA_HOME", "XDG_CACHE_HOME",
 )  # fmt: skip
-
-PART_VARIABLE = "FITNESS_PART"  # marks every process of a stack, and what those start in turn
 
 
 @dataclass(frozen=True)
@@ -33,14 +31,15 @@ class Part:
     """One supervised process.
 
     prepare: run by the process itself right before it becomes the program, at every start; says what to become.
-    ready: None when the part does its work, else the reason why not yet (a sentence fragment). Never raises.
+    ready: given when its process was started (epoch seconds): None when it does its work, else the reason why not
+        yet, a fragment of a sentence. Never raises.
     settle: brings what the part serves to the declared state (databases, topics, ...), once ready, at every `up`.
     before: what `up` does before the first start; parts share such a step by locking inside it.
     """
 
     name: str
     prepare: Callable[[Home], Launch]
-    ready: Callable[[Home], str | None]
+    ready: Callable[[Home, float], str | None]
     needs: tuple[str, ...] = ()
     before: Callable[[Home], None] | None = None
     settle: Callable[[Home], None] | None = None
@@ -55,10 +54,10 @@ class PartFailed(Exception):
     """A part cannot start; the message is one sentence that says why and what to do."""
 
 
-def base_environment(home: Home, part: str) -> dict[str, str]:
+def base_environment(home: Home) -> dict[str, str]:
     """The environment that every process of the stack starts from."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    return inherited | home.environment | {PART_VARIABLE: part, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+    return inherited | home.environment | {"LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
 
 
 def reason(error: BaseException) -> str:

@@ -78,14 +78,15 @@ def as_plain_user(home: Home) -> list[str]:
             return prefix
     raise PartFailed(
         "PostgreSQL does not run as root; this machine allows no user namespaces, and no plain account can enter "
-        f"{data_folder(home).parent} and {binaries()}. Run as an ordinary user, or set FITNESS_HOME to a folder that all may enter."
+        f"{data_folder(home).parent} and {binaries()}. Run as an ordinary user, or set FITNESS_HOME to a folder "
+        "that all may enter."
     )
 
 
 def _prepare(home: Home) -> Launch:
     data = data_folder(home)
     data.parent.mkdir(parents=True, exist_ok=True)
-    environment = base_environment(home, "postgres")
+    environment = base_environment(home)
     if not (data / "PG_VERSION").exists():
         _initialise(home, environment)
     settings = [argument for name, value in SETTINGS.items() for argument in ("-c", f"{name}={value}")]
@@ -120,7 +121,7 @@ def connect(home: Home, database: str = "postgres", **options: Any) -> Any:
     )  # fmt: skip
 
 
-def _ready(home: Home) -> str | None:
+def _ready(home: Home, started_at: float) -> str | None:
     try:
         with connect(home) as connection:
             connection.execute("SELECT 1")

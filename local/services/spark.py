@@ -85,7 +85,7 @@ logger.kafka.level = error
 
 def _prepare(home: Home) -> Launch:
     folder = write_configuration(home)
-    environment = base_environment(home, "spark") | {
+    environment = base_environment(home) | {
         "JAVA_HOME": str(java_home()),
         "SPARK_HOME": str(spark_home()),
         # an empty folder instead of the real one, which would be first on the classpath: the JVM refuses to archive
@@ -109,7 +109,7 @@ def _prepare(home: Home) -> Launch:
     return Launch(arguments, environment, home.path / "spark")
 
 
-def _ready(home: Home) -> str | None:
+def _ready(home: Home, started_at: float) -> str | None:
     """Ready when it plans and runs a query. Speaks the protocol itself: the client would take seconds to import."""
     try:
         import grpc

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import shutil
 import threading
 import time
@@ -14,15 +15,16 @@ from typing import Any
 
 from local import jars
 from local.home import Home
-from local.services import java
+from local.services import java, stream
 from local.services.part import Part, PartFailed, free_bytes, reason
-from local.services.parts import PARTS
-from local.services.supervisor import Supervisor, port_owner, sweep
+from local.services.parts import PARTS, STOP_ORDER
+from local.services.supervisor import Process, Supervisor, port_owner, sweep
 
 Say = Callable[[str], None]
 
 DISK_WANTED_BYTES = 2 * 1024**3
 JVM_ARCHIVES = ("kafka", "connect", "spark")
+OPTIONAL = frozenset({"simulator"})
 
 
 @dataclass(frozen=True)
@@ -95,24 +97,37 @@ class _Start:
         self.began = time.monotonic()
 
     def run(self) -> list[Trouble]:
-        with ThreadPoolExecutor(len(self.parts)) as pool:
-            for attempt in [pool.submit(self._bring_up, part) for part in self.parts]:
+        with ThreadPoolExecutor(len(self.parts) + 1) as pool:
+            attempts = [
+                pool.submit(self._bring_up, part.name, part.needs, functools.partial(self._start, part))
+                for part in self.parts
+            ]
+            attempts.append(pool.submit(self._bring_up, stream.NAME, ("workspace", "kafka"), self._start_stream))
+            for attempt in attempts:
                 attempt.result()
-        return [self.troubles[part.name] for part in self.parts if part.name in self.troubles]
+        return list(self.troubles.values())
 
-    def _bring_up(self, part: Part) -> None:
+    def _bring_up(self, name: str, needs: tuple[str, ...], start: Callable[[], str | None]) -> None:
         try:
-            for needed in part.needs:
+            for needed in needs:
                 self.done[needed].wait()
-            missing = [needed for needed in part.needs if needed in self.troubles]
-            why = f"not started, as {' and '.join(missing)} did not become healthy" if missing else self._start(part)
+            missing = [needed for needed in needs if needed in self.troubles]
+            if missing:
+                self.troubles[name] = Trouble(name, f"not started, as {' and '.join(missing)} did not become healthy")
+            elif why := start():
+                self.troubles[name] = Trouble(name, why, tuple(last_lines(self.home, name)))
         except Exception as error:
-            why = reason(error)
-        if why:
-            log = () if why.startswith("not started") else tuple(last_lines(self.home, part.name))
-            self.troubles[part.name] = Trouble(part.name, why, log)
-            self.say(f"{part.name}: {why}")
-        self.done[part.name].set()
+            self.troubles[name] = Trouble(name, reason(error), tuple(last_lines(self.home, name)))
+        if name in self.troubles:
+            self.say(f"{name}: {self.troubles[name].reason}")
+        if name in self.done:
+            self.done[name].set()
+
+    def _start_stream(self) -> str | None:
+        why = stream.up(self.home)
+        if why is None:
+            self.say(f"{stream.NAME}: healthy after {time.monotonic() - self.began:.0f} s")
+        return why
 
     def _start(self, part: Part) -> str | None:
         """None once the part is healthy and settled, else why it is not."""
@@ -130,7 +145,9 @@ class _Start:
                 deaths += 1
                 if deaths >= 8 or process.state == "fatal":  # some seconds: one that dies once may be late for a lock
                     return "its process ends right after its start"
-            elif process.state in {"running", "starting"} and (why := part.ready(self.home)) is None:
+            elif (
+                process.state in {"running", "starting"} and (why := part.ready(self.home, process.started_at)) is None
+            ):
                 break
             if time.monotonic() > give_up:
                 return f"not healthy after {part.patience_seconds:.0f} s: {why}"
@@ -147,7 +164,8 @@ def down(home: Home, say: Say) -> int:
     with locked(home, say):
         supervisor = Supervisor(home)
         if supervisor.pid() is not None:
-            for level in stop_order(PARTS):
+            stream.down(home)
+            for level in STOP_ORDER:
                 with ThreadPoolExecutor(len(level)) as pool:
                     list(pool.map(supervisor.stop, level))
             supervisor.shutdown()
@@ -158,39 +176,40 @@ def down(home: Home, say: Say) -> int:
         return left
 
 
-def stop_order(parts: dict[str, Part]) -> list[list[str]]:
-    """Names in groups: first those that nobody needs, then those that only stopped ones needed, and so on.
-
-    PostgreSQL and Kafka come in the end whatever needs them: their logs should hold what the others say on leaving.
-    """
-    left = dict(parts)
-    order = []
-    while left:
-        needed = {name for part in left.values() for name in part.needs}
-        level = sorted(name for name in left if name not in needed)
-        order.append(level)
-        for name in level:
-            del left[name]
-    return order
-
-
 def state(home: Home) -> dict[str, dict[str, Any]]:
-    """What `status --json` prints: a part -> pid, port, state, healthy; and how to reach those that people reach."""
-    processes = Supervisor(home).processes() if (home.path / "secrets.json").exists() else {}
+    """What `status --json` prints: a part -> pid, port, state, healthy; and how to reach what people reach."""
+    known = (home.path / "secrets.json").exists()
+    supervisor = Supervisor(home)
+    processes = supervisor.processes() if known else {}
 
     def look(part: Part) -> dict[str, Any]:
-        process = processes.get(part.name)
-        pid = process.pid if process else None
-        trouble = part.ready(home) if pid else "not running"
+        process = processes.get(part.name, Process(part.name, None, "stopped"))
+        # one that was left out on purpose is as it should be; after `down` nothing is
+        off = part.name in OPTIONAL and process.state == "stopped" and bool(processes)
+        healthy = process.state == "running" and part.ready(home, process.started_at) is None
         return {
-            "pid": pid,
+            "pid": process.pid,
             "port": home.port(part.ports[0]) if part.ports else None,
-            "state": process.state if process else "stopped",
-            "healthy": trouble is None,
+            "state": "off" if off else process.state,
+            "healthy": healthy or off,
         }
 
-    with ThreadPoolExecutor(len(PARTS)) as pool:
-        return dict(zip(PARTS, pool.map(look, PARTS.values()), strict=True))
+    def look_at_stream() -> dict[str, Any]:
+        if not processes:
+            return {"pid": None, "port": None, "state": "stopped", "healthy": False}
+        seen = stream.state(home)
+        return {"pid": seen["pid"], "port": None, "state": seen["state"], "healthy": seen["trouble"] is None}
+
+    with ThreadPoolExecutor(len(PARTS) + 1) as pool:
+        of_stream = pool.submit(look_at_stream)
+        shown = dict(zip(PARTS, pool.map(look, PARTS.values()), strict=True))
+        simulator = shown.pop("simulator")
+        shown |= {stream.NAME: of_stream.result(), "simulator": simulator}
+    secrets = home.secrets if known else {}
+    shown["workspace"] |= {"url": home.workspace_url, "token": secrets.get("workspace_token")}
+    shown["postgres"] |= {"password": secrets.get("postgres_password")}
+    shown["airflow"] = {"url": home.airflow_url, "user": "admin", "password": secrets.get("airflow_password")}
+    return shown
 
 
 def last_lines(home: Home, part: str, count: int = 15) -> list[str]:

@@ -1,4 +1,4 @@
-"""supervisord: the parent of every process of a stack. Its configuration, its control API, and what is done without it."""
+"""supervisord, the parent of every process: its configuration, its control API, and what is done without it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from typing import Any
 
 import psutil
 
-from local.home import REPO, Home
-from local.services.part import PART_VARIABLE, Part, PartFailed, base_environment, write_private
+from local.home import MARK, REPO, Home
+from local.services.part import Part, PartFailed, base_environment, write_private
 
 # supervisord's faults, http://supervisord.org/api.html
 BAD_NAME, ALREADY_STARTED, NOT_RUNNING = 10, 60, 70
@@ -27,12 +27,12 @@ BAD_NAME, ALREADY_STARTED, NOT_RUNNING = 10, 60, 70
 
 @dataclass(frozen=True)
 class Process:
-    """A supervised process; state is supervisord's, in lower case: running, starting, backoff, stopped, exited, fatal."""
+    """A supervised process; state is supervisord's: running, starting, backoff, stopping, stopped, exited, fatal."""
 
     name: str
     pid: int | None
     state: str
-    since_seconds: float = 0
+    started_at: float = 0  # epoch seconds
 
 
 def configuration(home: Home, parts: Iterable[Part]) -> str:
@@ -130,7 +130,7 @@ class Supervisor:
         write_private(self._file, text)
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._file)]
         run = subprocess.run(
-            command, env=base_environment(self.home, "supervisor"), cwd=REPO, capture_output=True, text=True,
+            command, env=base_environment(self.home), cwd=REPO, capture_output=True, text=True,
             stdin=subprocess.DEVNULL, timeout=60,
         )  # fmt: skip
         give_up = time.monotonic() + 15
@@ -155,9 +155,7 @@ class Supervisor:
         except (OSError, http.client.HTTPException, xmlrpc.client.Error):
             return {}
         return {
-            info["name"]: Process(
-                info["name"], info["pid"] or None, info["statename"].lower(), float(info["now"] - info["start"])
-            )
+            info["name"]: Process(info["name"], info["pid"] or None, info["statename"].lower(), float(info["start"]))
             for info in known
         }
 
@@ -202,8 +200,7 @@ def leftovers(home: Home) -> list[psutil.Process]:
         if process.pid in mine:
             continue
         try:
-            environment = process.environ()
-            marked = PART_VARIABLE in environment and environment.get("FITNESS_HOME") == str(home.path)
+            marked = process.environ().get(MARK) == str(home.path)
             if marked or _below(process, home.path / "postgres"):
                 found.append(process)
         except (psutil.Error, OSError):
@@ -266,8 +263,8 @@ def _listener(port: int) -> str:
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
                 process = psutil.Process(connection.pid)
-                home = process.environ().get("FITNESS_HOME")
-                stack = f" of the stack in {home}" if home and PART_VARIABLE in process.environ() else ""
+                home = process.environ().get(MARK)
+                stack = f" of the stack in {home}" if home else ""
                 return f"process {connection.pid} ({process.name()}){stack}"
     except (psutil.Error, OSError):
         pass

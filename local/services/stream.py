@@ -1,0 +1,107 @@
+"""The always-on BPM stream: a job of the workspace, not a process of supervisord. Wanted at `up`, ended at `down`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import httpx
+import psutil
+
+from local.home import REPO, Home
+from local.services.part import base_environment, reason
+from local.services.supervisor import leftovers
+
+NAME = "bpm_stream"
+JOB_FILE = "spark_jobs/streaming/bpm.py"
+PATIENCE_SECONDS = 150
+
+
+def up(home: Home) -> str | None:
+    """Make sure that the stream's job exists and runs, and wait for its heartbeat. None, or why it is not well."""
+    run = _command(home, "ensure", timeout_seconds=120)
+    if run.returncode != 0:
+        return f"it could not be started: {_last_line(run)}"
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while trouble := state(home)["trouble"]:
+        if time.monotonic() > give_up:
+            return f"not healthy after {PATIENCE_SECONDS} s: {trouble}"
+        time.sleep(1)
+    return None
+
+
+def down(home: Home) -> None:
+    """Let the stream finish its batch and end. What does not end is ended with the workspace."""
+    try:
+        _command(home, "stop", timeout_seconds=60)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def state(home: Home) -> dict[str, Any]:
+    """pid, the platform's state of its run, and `trouble`: None when its supervision finds nothing the matter."""
+    shown: dict[str, Any] = {"pid": _pid(home), "state": "stopped", "trouble": None}
+    try:
+        with _supervision(home) as stream:
+            seen = stream.observe()
+            if seen.active_runs:
+                shown["state"] = seen.active_runs[0].state.lower()
+            verdict = _judge(stream, seen)
+    except (httpx.HTTPError, ValueError) as error:
+        shown["trouble"] = f"the workspace does not answer ({reason(error)})"
+        return shown
+    if verdict.state not in ("healthy", "catching_up"):
+        shown["trouble"] = f"{verdict.state}: {verdict.reason}"
+    return shown
+
+
+@contextmanager
+def _supervision(home: Home) -> Iterator[Any]:
+    from include.settings import load
+    from include.stream.__main__ import http_call
+    from include.stream.supervise import Supervisor
+
+    settings = load("local", home.environment)
+    heartbeat = Path(unquote(urlparse(settings.stream.heartbeat).path))
+    call = http_call(home.workspace_url, home.secrets["workspace_token"])
+    kafka = {"bootstrap.servers": settings.kafka.bootstrap_servers, **settings.kafka.options}
+    yield Supervisor(settings, call, heartbeat, kafka)
+
+
+def _judge(stream: Any, seen: Any) -> Any:
+    from include.stream.judge import judge
+
+    return judge(stream.desired(stream.recall()), seen, stream.limits)
+
+
+def _pid(home: Home) -> int | None:
+    """The process that runs the job's file: the one whose child is the JVM."""
+    for process in leftovers(home):
+        try:
+            if any(argument.endswith(JOB_FILE) for argument in process.cmdline()[:3]):
+                return int(process.pid)
+        except psutil.Error:
+            continue
+    return None
+
+
+def _command(home: Home, command: str, timeout_seconds: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "include.stream", command],
+        env=base_environment(home) | home.secret_environment,
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=timeout_seconds,
+    )
+
+
+def _last_line(run: subprocess.CompletedProcess[str]) -> str:
+    lines = (run.stderr + run.stdout).strip().splitlines()
+    return lines[-1][:400] if lines else f"exit code {run.returncode}"
