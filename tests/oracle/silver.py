@@ -158,7 +158,7 @@ def refuse_visit(version: VisitVersion) -> Refusal | None:
     if version.login_at is not None and version.login_at < YEAR_2000:
         return Refusal("before_2000", "login_at")
     if version.logout_at is not None and version.login_at is not None and version.logout_at < version.login_at:
-        return Refusal("logout_before_login", "")
+        return Refusal("ends_before_start", "")
     return None
 
 

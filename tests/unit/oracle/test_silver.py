@@ -141,7 +141,7 @@ def test_visit_is_its_latest_version_and_belongs_to_the_wearer_at_login() -> Non
 @pytest.mark.parametrize(
     ("version", "reason"),
     [
-        pytest.param(visit(1, T0 - 1), "logout_before_login", id="logout before login"),
+        pytest.param(visit(1, T0 - 1), "ends_before_start", id="logout before login"),
         pytest.param(visit(1, None, login=at("1999-12-31T23:59:59")), "before_2000", id="before 2000"),
         pytest.param(replace(visit(1, None), gym_id=None), "missing_field", id="no gym"),
     ],
