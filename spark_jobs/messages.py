@@ -12,7 +12,7 @@ Decided here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
@@ -34,6 +34,8 @@ STRICT_JSON = {
     "allowNonNumericNumbers": "false",
 }
 PROFILE_TEXTS = ("sex", "gender", "first_name", "last_name", "street_address", "city", "state", "zip")
+PROFILE = ("date_of_birth", *PROFILE_TEXTS)
+PROFILE_CHANGE = ("op", "user_id", *PROFILE, "changed_at", "position", "committed_at", "is_tombstone")
 
 
 def parse_readings(records: DataFrame) -> DataFrame:
@@ -51,16 +53,20 @@ def parse_readings(records: DataFrame) -> DataFrame:
             "bpm": F.when(heartrate.is_number, F.try_variant_get(heartrate.value, "$", "double")),
         }
     ).withColumn("read_at", F.timestamp_micros("_read_at"))
-    return _close(
-        values,
-        _document_faults(),
-        device.id_faults,
-        time.time_faults(read_at),
-        heartrate.number_faults,
-        [
-            _fault((bpm <= LOWEST_BPM) | (bpm > HIGHEST_BPM), Reason.OUT_OF_RANGE, "heartrate"),
-            _fault(read_at > F.unix_micros("kafka_timestamp") + FUTURE, Reason.TOO_FAR_IN_FUTURE, "time"),
-        ],
+    return _refuse_empty(
+        _close(
+            records,
+            values,
+            ("device_id", "read_at", "bpm"),
+            _document_faults(),
+            device.id_faults,
+            time.time_faults(read_at),
+            heartrate.number_faults,
+            [
+                _fault((bpm <= LOWEST_BPM) | (bpm > HIGHEST_BPM), Reason.OUT_OF_RANGE, "heartrate"),
+                _fault(read_at > F.unix_micros("kafka_timestamp") + FUTURE, Reason.TOO_FAR_IN_FUTURE, "time"),
+            ],
+        )
     )
 
 
@@ -72,13 +78,17 @@ def parse_workouts(records: DataFrame) -> DataFrame:
     values = messages.withColumns(
         {**{field.name: field.integer for field in ids}, "action": action.text, "_occurred_at": timestamp.micros}
     ).withColumn("occurred_at", F.timestamp_micros("_occurred_at"))
-    return _close(
-        values,
-        _document_faults(),
-        *(field.id_faults for field in ids),
-        action.text_faults,
-        [_fault(~F.col("action").isin("start", "stop"), Reason.UNKNOWN_ACTION, "action")],
-        timestamp.time_faults(F.col("_occurred_at")),
+    return _refuse_empty(
+        _close(
+            records,
+            values,
+            (*(field.name for field in ids), "action", "occurred_at"),
+            _document_faults(),
+            *(field.id_faults for field in ids),
+            action.text_faults,
+            [_fault(~F.col("action").isin("start", "stop"), Reason.UNKNOWN_ACTION, "action")],
+            timestamp.time_faults(F.col("_occurred_at")),
+        )
     )
 
 
@@ -99,7 +109,7 @@ def parse_profile_changes(records: DataFrame) -> DataFrame:
     is_delete = F.try_variant_get("_message", "$.op", "string").eqNullSafe("d")
     half = F.when(is_delete, _member("before")).otherwise(_member("after"))
     messages = _open(
-        records.withColumn("is_tombstone", F.col("value").isNull()),
+        records,
         {
             "op": _member("op"),
             **{field.name: _member(f"source.{field.name}") for field in (lsn, commit_lsn, change_lsn, serial)},
@@ -137,12 +147,15 @@ def parse_profile_changes(records: DataFrame) -> DataFrame:
         {
             "changed_at": F.timestamp_micros("_changed_at"),
             "committed_at": F.timestamp_micros("_committed_at"),
+            "is_tombstone": F.col("value").isNull(),
             "position": F.when(lsn.kind == "BIGINT", of_postgresql).when(commit_lsn.kind == "STRING", of_sql_server),
         }
     )
     return _close(
+        records,
         values,
-        _document_faults()[1:],
+        PROFILE_CHANGE,
+        _document_faults(),
         op.text_faults,
         [
             _fault(~F.col("op").isin("c", "u", "d", "r"), Reason.UNKNOWN_OPERATION, "op"),
@@ -276,24 +289,36 @@ def _open(records: DataFrame, members: Mapping[str, Column]) -> DataFrame:
     )
 
 
-def _close(values: DataFrame, *faults: list[Column]) -> DataFrame:
-    """Keep of several faults the first, as `reason` and `detail`, and drop what was only needed to find it."""
-    fault = F.coalesce(*(fault for group in faults for fault in group))
-    judged = values.withColumn("_fault", F.when(F.col("value").isNotNull() | F.lit(True), fault))
+def _close(records: DataFrame, values: DataFrame, fields: Sequence[str], *faults: list[Column]) -> DataFrame:
+    """The `records` with the message's `fields`, and the first of its faults as `reason` and `detail`.
+
+    Faults are looked for in what has a value; what has none is judged by the caller.
+    """
+    fault = F.when(F.col("value").isNotNull(), F.coalesce(*(fault for group in faults for fault in group)))
+    judged = values.withColumn("_fault", fault)
     judged = judged.withColumns({"reason": F.col("_fault.reason"), "detail": F.col("_fault.detail")})
-    return judged.drop(*(column for column in judged.columns if column.startswith("_")))
+    return judged.select(*records.columns, *fields, "reason", "detail")
+
+
+def _refuse_empty(judged: DataFrame) -> DataFrame:
+    """Refuse records without a value, on a topic where a tombstone says nothing."""
+    empty = F.col("value").isNull()
+    return judged.withColumns(
+        {
+            "reason": F.when(empty, str(Reason.NO_VALUE)).otherwise(F.col("reason")),
+            "detail": F.when(empty, "value").otherwise(F.col("detail")),
+        }
+    )
 
 
 def _document_faults() -> list[Column]:
-    """Faults of a value as a whole; the first is that there is none."""
-    has_value = F.col("value").isNotNull()
-    unread = has_value & F.col("_message").isNull()
+    """Faults of a value as a whole."""
+    unread = F.col("_message").isNull()
     lenient = F.from_json("_text", "_nothing STRING, _corrupt STRING", STRICT_JSON)
     # Only duplicate keys make a VARIANT fail on what any other reader takes.
     is_json = lenient.isNotNull() & lenient["_corrupt"].isNull()
     return [
-        _fault(~has_value, Reason.NO_VALUE, "value"),
-        _fault(has_value & F.col("_text").isNull(), Reason.INVALID_UTF8, "value"),
+        _fault(F.col("_text").isNull(), Reason.INVALID_UTF8, "value"),
         _fault(unread & F.try_parse_json("_text").isNull() & is_json, Reason.DUPLICATE_KEY, "value"),
         _fault(unread, Reason.MALFORMED_JSON, "value"),
         _fault(~F.schema_of_variant("_message").startswith("OBJECT"), Reason.NOT_AN_OBJECT, "value"),
