@@ -31,7 +31,7 @@ HISTORY_SEED, LIVE_SEED = 42, 1
 LIVE_MEMBERS = 200
 READINGS_A_LIVE_MEMBER = 0.8  # a second: the share of the time in which a member of the live pace trains
 
-console = Console()
+console = Console(soft_wrap=True, highlight=False)
 log = logging.getLogger("simulator")
 
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Same seed, same members and same lives.")]

@@ -12,13 +12,13 @@ FAR_FUTURE = 4_070_908_800  # 2099
 
 def rubbish(rng: np.random.Generator, device: int, user: int, second: int) -> Iterator[tuple[str, bytes | None]]:
     """Up to three messages as (topic, value), each refused for a reason of its own."""
-    kinds = [("bpm", value) for value in _readings(rng, device, second)]
-    kinds += [("workout", value) for value in _workouts(user, second)]
+    kinds = [("bpm", value) for value in odd_readings(rng, device, second)]
+    kinds += [("workout", value) for value in odd_workouts(user, second)]
     for kind in rng.choice(len(kinds), size=int(rng.integers(1, 4)), replace=False):
         yield kinds[kind]
 
 
-def _readings(rng: np.random.Generator, device: int, second: int) -> list[bytes | None]:
+def odd_readings(rng: np.random.Generator, device: int, second: int) -> list[bytes | None]:
     good = b'{"device_id":%d,"time":%d,"heartrate":71.5}' % (device, second)
     return [
         None,
@@ -47,7 +47,7 @@ def _readings(rng: np.random.Generator, device: int, second: int) -> list[bytes 
     ]
 
 
-def _workouts(user: int, second: int) -> list[bytes | None]:
+def odd_workouts(user: int, second: int) -> list[bytes | None]:
     return [
         b"",
         b'{"user_id":%d,"workout_id":1,"session_id":1,"action":"pause","timestamp":%d.0}' % (user, second),
