@@ -1,0 +1,74 @@
+"""The rules of the data contract that more than one table follows; each stands here once."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+AGE_BANDS = (18, 25, 35, 45, 55, 65, 75, 85, 95)  # lower bounds, inclusive
+LONGEST_SESSION = "INTERVAL 3 HOURS"
+SESSION = ("user_id", "workout_id", "session_id")
+
+
+def age(date_of_birth: Column, day: Column) -> Column:
+    """Full years on that day. Who was born on a 29th of February is a year older on the 1st of March."""
+    not_yet = F.month(day) * 100 + F.dayofmonth(day) < F.month(date_of_birth) * 100 + F.dayofmonth(date_of_birth)
+    return F.year(day) - F.year(date_of_birth) - F.when(not_yet, 1).otherwise(0)
+
+
+def age_band(date_of_birth: Column, day: Column) -> Column:
+    """The age band on that day, as `25-35` (lower bound inclusive); `unknown` without a date of birth."""
+    years = age(date_of_birth, day)
+    band = F.when(date_of_birth.isNull(), "unknown").when(years < AGE_BANDS[0], f"under {AGE_BANDS[0]}")
+    for low, high in pairwise(AGE_BANDS):
+        band = band.when(years < high, f"{low}-{high}")
+    return band.otherwise(f"{AGE_BANDS[-1]}+")
+
+
+def micros_between(start: Column, end: Column) -> Column:
+    return F.unix_micros(end) - F.unix_micros(start)
+
+
+def minutes(micros: Column) -> Column:
+    """Minutes with two decimals, rounded half up, from exact microseconds (not negative)."""
+    raised = micros.cast("bigint") + 300_000
+    return (raised - raised % 600_000) / 600_000 / 100
+
+
+def average(bpm: Column) -> Column:
+    """The mean, whatever the order of the rows: the sum is decimal, where addition is exact."""
+    return F.sum(bpm.cast("decimal(15, 12)")).cast("double") / F.count(bpm)
+
+
+def visit_of_session(sessions: DataFrame, visits: DataFrame) -> DataFrame:
+    """The sessions with `visit_id` and `gym_id` of the visit in which they start (NULL: in none).
+
+    A session starts in a visit of its member with login_at <= started_at < logout_at, where an open visit has no end.
+    Of several it is the one with the latest login, then the highest visit_id. `sessions` needs SESSION and started_at.
+    """
+    starts = sessions.select(*SESSION, "started_at").alias("start")
+    held = visits.where("user_id IS NOT NULL").alias("visit")
+    inside = (
+        (F.col("start.user_id") == F.col("visit.user_id"))
+        & (F.col("visit.login_at") <= F.col("start.started_at"))
+        & (F.col("visit.logout_at").isNull() | (F.col("start.started_at") < F.col("visit.logout_at")))
+    )
+    of = (
+        starts.join(held, inside)
+        .groupBy(*(F.col(f"start.{column}").alias(f"_{column}") for column in SESSION))
+        .agg(F.max(F.struct("visit.login_at", "visit.visit_id", "visit.gym_id")).alias("_visit"))
+    )
+    same = [F.col(column) == F.col(f"_{column}") for column in SESSION]
+    return (
+        sessions.join(of, same, "left")
+        .withColumns({"visit_id": F.col("_visit.visit_id"), "gym_id": F.col("_visit.gym_id")})
+        .drop("_visit", *(f"_{column}" for column in SESSION))
+    )
+
+
+def latest(rows: DataFrame, key: tuple[str, ...], *order: Column) -> DataFrame:
+    """Of each key the row that comes last in `order` (ascending columns)."""
+    last_first = Window.partitionBy(*key).orderBy(*(column.desc() for column in order))
+    return rows.withColumn("_rank", F.row_number().over(last_first)).where("_rank = 1").drop("_rank")
