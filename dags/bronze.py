@@ -23,6 +23,7 @@ since the last one, so a run that was missed or failed costs freshness and nothi
 - Safe at any time: clear, rerun, two runs after another. A task that is run again finds nothing new.
 """
 
+# Airflow looks for a DAG only in files in which its own name occurs.
 from include.assets import BRONZE_DONE
 from include.dag import announce, fitness_dag
 from include.databricks_tasks import layer_jobs

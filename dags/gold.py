@@ -22,6 +22,7 @@ that table as it last was.
 - Safe at any time: clear, rerun. Running anything twice changes nothing.
 """
 
+# Airflow looks for a DAG only in files in which its own name occurs.
 from include.assets import SILVER_DONE
 from include.dag import fitness_dag
 from include.databricks_tasks import layer_jobs

@@ -27,6 +27,7 @@ sessions are abandoned by the clock.
 - Safe at any time: clear, rerun. Running anything twice changes nothing.
 """
 
+# Airflow looks for a DAG only in files in which its own name occurs.
 from include.assets import BRONZE_DONE, SILVER_DONE
 from include.dag import announce, fitness_dag
 from include.databricks_tasks import layer_jobs

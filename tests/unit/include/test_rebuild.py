@@ -1,0 +1,46 @@
+"""What may be asked for in a rebuild, and what the job is then told."""
+
+import pytest
+from pydantic import ValidationError
+
+from include.rebuild import Rebuild
+
+
+@pytest.mark.parametrize(
+    ("request_", "arguments"),
+    [
+        ({"full": True}, ["--full"]),
+        ({"keys": ["12", "13"]}, ["--keys", "12,13"]),
+        (
+            {"from_date": "2026-01-01", "to_date": "2026-01-31"},
+            ["--from-date", "2026-01-01", "--to-date", "2026-01-31"],
+        ),
+    ],
+    ids=["full", "keys", "days"],
+)
+def test_the_job_is_told_what_was_asked_for(request_, arguments):
+    rebuild = Rebuild(job="silver.users", **request_)
+    assert rebuild.arguments() == arguments
+    assert Rebuild.model_validate(rebuild.conf()["rebuild"]) == rebuild, "it survives the journey as JSON"
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        ({}, "exactly one"),
+        ({"full": True, "keys": ["1"]}, "exactly one"),
+        ({"from_date": "2026-01-01"}, "both"),
+        ({"from_date": "2026-02-01", "to_date": "2026-01-01"}, "after"),
+        ({"keys": ["1,2"]}, "comma"),
+        ({"keys": [" "]}, "empty"),
+        ({"full": True, "job": "silver.nothing"}, "no job 'silver.nothing'"),
+    ],
+    ids=["nothing", "two extents", "half a range", "backwards", "comma", "empty key", "unknown job"],
+)
+def test_what_makes_no_sense_is_refused(request_, reason):
+    with pytest.raises(ValidationError, match=reason):
+        Rebuild.model_validate({"job": "silver.users", **request_})
+
+
+def test_a_rebuild_runs_in_the_dag_of_its_layer():
+    assert Rebuild(job="gold.gym_activity", full=True).dag_id == "gold"
