@@ -311,7 +311,9 @@ class Life:
     def _next_visit(self, after: int, is_first: bool = False) -> int:
         """When the next visit, or workout elsewhere, begins."""
         if self.pace.between_visits:
-            return after + self._between(self.pace.between_visits) + int(self.rng.integers(SECOND))
+            # Whoever starts the feed should not have to wait for the first who comes.
+            rest = (0, self.pace.between_visits[0]) if is_first else self.pace.between_visits
+            return after + self._between(rest) + int(self.rng.integers(SECOND))
         days = int(self.rng.integers(0, 3)) if is_first else int(self.rng.geometric(0.4))
         if self.who.is_night_owl:
             hour = self.rng.normal(23.2, 0.4)
