@@ -20,7 +20,6 @@ from datetime import date
 from functools import reduce
 from operator import and_
 
-import pyarrow as pa
 import pyarrow.compute
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
@@ -104,7 +103,8 @@ class Table:
     of its layout, whose old values tell which files a merge must read. `sources`: what it is made of, with the
     predicate on the rows that matter. `touched`: changes -> frames with the key and, if `time` is given (a column of
     the target), with `since` and `until`, between which the key's rows lie (NULL in `until`: without end). `rows`:
-    (job, slice of keys) -> the rows of these keys as they should be. `intake`: if this job judges a bronze table.
+    (job, slice of keys) -> the rows of these keys as they should be. `carried`: further columns of the touched frames,
+    for a table whose rows are the changes themselves. `intake`: if this job judges a bronze table.
     """
 
     name: str
@@ -115,11 +115,12 @@ class Table:
     touched: Callable[[Changes], Iterable[DataFrame]]
     rows: Callable[[Job, Slice], DataFrame]
     time: str | None = None
+    carried: tuple[str, ...] = ()
     intake: Intake | None = None
 
     @property
     def slice_columns(self) -> tuple[str, ...]:
-        return (*self.key, "since", "until") if self.time else self.key
+        return (*self.key, *self.carried, *(("since", "until") if self.time else ()))
 
     def existing(self, job: Job, keys: Slice) -> DataFrame:
         """The target's rows of these keys as they are."""
@@ -351,7 +352,7 @@ def _merge(job: Job, table: Table, differences: DataFrame, columns: list[str], b
     differences.createOrReplaceTempView(view)
     same = " AND ".join(f"target.{column} <=> source.{column}" for column in table.row_key)
     try:
-        # Names and bounds are ours and typed values; nothing of a message is in this text.
+        # Names are ours and bounds are typed values; nothing of a message is in this text.
         job.spark.sql(
             f"""
             MERGE INTO {job.catalog}.{table.name} AS target USING {view} AS source

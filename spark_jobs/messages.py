@@ -96,8 +96,8 @@ def parse_profile_changes(records: DataFrame) -> DataFrame:
     """Records of topic `user_profile` (Debezium envelopes): adds op, user_id, the profile's fields, changed_at,
     position, committed_at, is_tombstone, reason, detail.
 
-    `position` orders the changes of the source: struct<commit STRING, change STRING, serial BIGINT, step INT>; at one
-    place a delete comes before a create (a changed key is both). `committed_at` is when the source committed; of a
+    `position`, a text, orders the changes of the source: commit, change in it, event of the change, and a delete before
+    a create (a changed key is both at one place). `committed_at` is when the source committed; of a
     delete the profile's fields are the last known. A tombstone is no fault.
     """
     op, lsn, commit_lsn, change_lsn, serial = (
@@ -120,18 +120,12 @@ def parse_profile_changes(records: DataFrame) -> DataFrame:
         },
     )
     deleted, committed, changed_at = F.col("op") == "d", F.col("_committed_at"), F.col("_changed_at")
-    step = F.when(deleted, 0).otherwise(1).alias("step")
-    of_postgresql = F.struct(
-        F.lpad(lsn.as_text, 20, "0").alias("commit"),
-        F.lit("").alias("change"),
-        F.lit(0).cast("bigint").alias("serial"),
-        step,
-    )
-    of_sql_server = F.struct(
-        commit_lsn.text.alias("commit"),
-        F.coalesce(change_lsn.text, F.lit("")).alias("change"),
-        F.coalesce(serial.integer, F.lit(0).cast("bigint")).alias("serial"),
-        step,
+    commit = F.when(lsn.kind == "BIGINT", F.lpad(lsn.as_text, 20, "0")).otherwise(commit_lsn.text)
+    position = (
+        commit,
+        F.coalesce(change_lsn.text, F.lit("")),
+        F.lpad(F.coalesce(serial.integer, F.lit(0)).cast("string"), 20, "0"),
+        F.when(deleted, "0").otherwise("1"),
     )
     values = messages.withColumns(
         {
@@ -148,7 +142,7 @@ def parse_profile_changes(records: DataFrame) -> DataFrame:
             "changed_at": F.timestamp_micros("_changed_at"),
             "committed_at": F.timestamp_micros("_committed_at"),
             "is_tombstone": F.col("value").isNull(),
-            "position": F.when(lsn.kind == "BIGINT", of_postgresql).when(commit_lsn.kind == "STRING", of_sql_server),
+            "position": F.when(commit.isNotNull(), F.concat_ws("/", *position)),
         }
     )
     return _close(

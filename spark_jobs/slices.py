@@ -1,4 +1,4 @@
-"""Slices: the few rows that say which part of a table matters, as literals that let Delta skip the rest of its files."""
+"""Slices: the few rows that say which part of a table matters, as literals by which Delta skips the rest."""
 
 from __future__ import annotations
 
@@ -118,10 +118,11 @@ class Slice:
         its `high`, which may be the same column."""
         if not self._has(low):
             return "TRUE"
-        return _any(
-            f"({'TRUE' if last is None else f'{start} <= {literal(last)}'} AND ({end} IS NULL OR {end} >= {literal(first)}))"
-            for first, last in self._ranges(low, high)
-        )
+        parts = []
+        for first, last in self._ranges(low, high):
+            begins = "TRUE" if last is None else f"{start} <= {literal(last)}"
+            parts.append(f"({begins} AND ({end} IS NULL OR {end} >= {literal(first)}))")
+        return _any(parts)
 
     def among(self, rows: DataFrame, *columns: str, **renamed: str) -> DataFrame:
         """Those of `rows` whose `columns` are in this slice; `renamed` maps a slice's column to its name in `rows`.

@@ -6,7 +6,7 @@ CREATE TABLE IF NOT EXISTS ${table} (
   occurred_at TIMESTAMP NOT NULL COMMENT 'When it happened'
 )
 USING DELTA
-CLUSTER BY (user_id, occurred_at)
+CLUSTER BY (user_id, session_id)
 ${location}
 COMMENT 'An accepted start or stop. Key: all columns.'
 TBLPROPERTIES (
