@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 from tests.oracle.facts import (
@@ -68,11 +67,20 @@ class ProfilePeriod(NamedTuple):
     valid_to: int | None
 
 
+def refuse_registration(version: RegistrationVersion) -> Refusal | None:
+    """Why a version of a registration is refused; a deletion never is."""
+    if not version.is_deleted and version.registered_at < YEAR_2000:
+        return Refusal("before_2000", "registered_at")
+    return None
+
+
 def users(registrations: Iterable[RegistrationVersion]) -> dict[int, int]:
     """Earliest `registered_at` of every member whose latest version is not a deletion."""
     latest: dict[int, RegistrationVersion] = {}
     earliest: dict[int, int] = {}
     for version in registrations:
+        if refuse_registration(version):
+            continue
         if version.user_id not in latest or latest[version.user_id].row_version <= version.row_version:
             latest[version.user_id] = version
         if not version.is_deleted:
@@ -81,26 +89,31 @@ def users(registrations: Iterable[RegistrationVersion]) -> dict[int, int]:
 
 
 def wearings(registrations: Iterable[RegistrationVersion]) -> list[Wearing]:
-    """Who wore what when. A version that a later one of the same `registered_at` replaced never was."""
+    """Who wore what when.
+
+    A version that a later one of the same `registered_at` replaced never was; one that repeats what the member wears
+    already is no new registration, neither for the member nor for somebody who has taken over the device meanwhile.
+    """
     last_word: dict[tuple[int, int], RegistrationVersion] = {}
     for version in registrations:
         place = (version.user_id, version.registered_at)
-        if not version.is_deleted and (place not in last_word or last_word[place].row_version <= version.row_version):
+        if version.is_deleted or refuse_registration(version):
+            continue
+        if place not in last_word or last_word[place].row_version <= version.row_version:
             last_word[place] = version
 
     of_member: dict[int, list[RegistrationVersion]] = defaultdict(list)
-    of_device: dict[int, list[RegistrationVersion]] = defaultdict(list)
     for version in sorted(last_word.values(), key=_registration_order):
-        of_member[version.user_id].append(version)
-        of_device[version.device_id].append(version)
+        before = of_member[version.user_id][-1:]
+        if [(b.device_id, b.mac_address) for b in before] != [(version.device_id, version.mac_address)]:
+            of_member[version.user_id].append(version)
+    of_device: dict[int, list[RegistrationVersion]] = defaultdict(list)
+    for begins in of_member.values():
+        for begin in begins:
+            of_device[begin.device_id].append(begin)
 
     found = []
-    for user_id, versions in of_member.items():
-        begins = versions[:1] + [
-            later
-            for earlier, later in pairwise(versions)
-            if (earlier.device_id, earlier.mac_address) != (later.device_id, later.mac_address)
-        ]
+    for user_id, begins in of_member.items():
         for begin, following in zip(begins, [*begins[1:], None], strict=True):
             ends = [following.registered_at] if following else []
             ends += [

@@ -54,6 +54,16 @@ def wearing(user: int, device: int, valid_from: int, valid_to: int | None) -> We
             id="device handed over before the giver has a new one",
         ),
         pytest.param(
+            [registration(1, 7, T0, 1), registration(2, 7, T1, 2), registration(1, 7, T2, 3)],
+            [wearing(1, 7, T0, T1), wearing(2, 7, T1, None)],
+            id="who says again what was worn before does not take the device back",
+        ),
+        pytest.param(
+            [registration(1, 7, at("1999-12-31"), 1), registration(1, 8, T1, 2)],
+            [wearing(1, 8, T1, None)],
+            id="registered before 2000 is refused",
+        ),
+        pytest.param(
             [registration(1, 7, T0, 1), registration(1, 8, T0, 2)],
             [wearing(1, 8, T0, None)],
             id="corrected at once: the higher version wins",
