@@ -101,22 +101,42 @@ class Slice:
         no end. A slice without such a column restricts nothing.
         """
         low, high = low or column, high or low or column
-        if not self._has(low):
+        if not self.has(low):
             return "TRUE"
         found = ((first, last if last is None else last + longer) for first, last in self._ranges(low, high))
         return _any([*(_between(column, *pair) for pair in found), *self._null(column, low)])
 
     def on_days(self, column: str, day: str, earlier: timedelta = INSTANT) -> str:
         """A literal predicate: the timestamp `column` is on one of this slice's days, or up to `earlier` before it."""
-        if not self._has(day):
+        if not self.has(day):
             return "TRUE"
         found = ((_midnight(first) - earlier, _midnight(last) + DAY) for first, last in self._ranges(day, day))
         return _any(f"({column} >= {literal(first)} AND {column} < {literal(end)})" for first, end in found)
 
+    def from_day(self, column: str, day: str) -> str:
+        """A literal predicate: the timestamp `column` is on this slice's earliest day or later."""
+        first = min((first for first, _ in self._ranges(day, day)), default=None) if self.has(day) else None
+        return "TRUE" if first is None else f"{column} >= {literal(_midnight(first))}"
+
+    def day_before(self, column: str) -> str:
+        """A literal predicate: the date `column` is the day before one of this slice's days, or near it."""
+        if not self.has(column):
+            return "TRUE"
+        return _any(_between(column, first - DAY, last - DAY) for first, last in self._ranges(column, column))
+
+    def meeting_days(self, start: str, end: str, day: str) -> str:
+        """A literal predicate: a period from `start` to `end` (NULL: without end) meets one of this slice's days."""
+        if not self.has(day):
+            return "TRUE"
+        return _any(
+            f"({start} < {literal(_midnight(last) + DAY)} AND ({end} IS NULL OR {end} >= {literal(_midnight(first))}))"
+            for first, last in self._ranges(day, day)
+        )
+
     def overlapping(self, start: str, end: str, low: str, high: str) -> str:
         """A literal predicate: a period from `start` to `end` (NULL: without end) meets one from this slice's `low` to
         its `high`, which may be the same column."""
-        if not self._has(low):
+        if not self.has(low):
             return "TRUE"
         parts = []
         for first, last in self._ranges(low, high):
@@ -130,7 +150,7 @@ class Slice:
         Columns that the slice does not have (a rebuild by the first key only) do not restrict.
         """
         pairs = {
-            ours: theirs for ours, theirs in ({name: name for name in columns} | renamed).items() if self._has(ours)
+            ours: theirs for ours, theirs in ({name: name for name in columns} | renamed).items() if self.has(ours)
         }
         if self.frame is None or not pairs:
             return rows
@@ -141,7 +161,8 @@ class Slice:
         same = reduce(and_, (F.col(theirs).eqNullSafe(F.col(f"_{ours}")) for ours, theirs in pairs.items()))
         return bounded.join(keys if self.known is None else F.broadcast(keys), same, "left_semi")
 
-    def _has(self, column: str) -> bool:
+    def has(self, column: str) -> bool:
+        """Whether it restricts this column."""
         return self.frame is not None and column in self.frame.columns
 
     def _is_listed(self, column: str) -> bool:

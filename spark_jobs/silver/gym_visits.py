@@ -1,7 +1,7 @@
 """`silver.gym_visits`: one row is a visit.
 
-Key: visit_id. From `bronze.gym_visits` (the latest accepted version; none if that is a deletion), whose versions this job
-also judges, and from `silver.user_devices`: the member is who wore a device with this address at login, or nobody.
+Key: visit_id. From `bronze.gym_visits` (the latest accepted version; none if that is a deletion), whose versions this
+job also judges, and from `silver.user_devices`: the member is who wore a device with this address at login, or nobody.
 """
 
 from __future__ import annotations

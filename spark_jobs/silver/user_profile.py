@@ -1,7 +1,7 @@
 """`silver.user_profile`: one row is the profile of a member as it is now.
 
-Key: user_id. From `silver.user_profile_changes`: the latest change by its position in the source, not by arrival. If that
-is a delete there is no row, and no late older change brings the member back.
+Key: user_id. From `silver.user_profile_changes`: the latest change by its position in the source, not by arrival. If
+that is a delete there is no row, and no late older change brings the member back.
 """
 
 from __future__ import annotations

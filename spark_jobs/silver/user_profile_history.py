@@ -1,7 +1,7 @@
 """`silver.user_profile_history`: one row is the profile of a member during a period (SCD2).
 
-Key: user_id, valid_from. From `silver.user_profile_changes`. Periods of a member follow each other in source order and
-never overlap, even where the clocks that wrote `changed_at` disagree: time only moves on. A delete ends the last period.
+Key: user_id, valid_from. From `silver.user_profile_changes`. Periods of a member follow each other in source order
+and never overlap, even where the clocks that wrote `changed_at` disagree: time only moves on. A delete ends the last period.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SOURCE = "silver.user_profile_changes"
 
 
 def periods(changes: DataFrame) -> DataFrame:
-    """All changes of some members -> periods. Of several that begin at the same moment the last in source order stays."""
+    """All changes of some members -> periods. Of those that begin at one moment the last in source order stays."""
     in_order = Window.partitionBy("user_id").orderBy("position")
     moment = F.when(F.col("op") == "d", F.col("committed_at")).otherwise(F.col("changed_at"))
     begun = changes.withColumn(
