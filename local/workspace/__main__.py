@@ -38,7 +38,8 @@ def serve(home: Home) -> int:
             timeout_graceful_shutdown=2,
             server_header=False,
         )
-    return 0
+        sys.stdout.flush()
+        os._exit(0)  # threads of Spark Connect's client would keep a finished process alive
 
 
 def end_jobs(home: Home) -> int:

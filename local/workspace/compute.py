@@ -52,6 +52,8 @@ def job_environment(home: Home, inherited: Mapping[str, str]) -> dict[str, str]:
         **{name: inherited[name] for name in INHERITED if name in inherited},
         **home.environment,
         "FITNESS_SQL_PASSWORD": home.secret_environment["FITNESS_SQL_PASSWORD"],
+        # marks it as the stack's own, so that `fitness down` also finds what a killed server left
+        "FITNESS_PART": "workspace_job",
         "VIRTUAL_ENV": sys.prefix,
         "PYSPARK_PYTHON": sys.executable,
         "PYTHONUNBUFFERED": "1",

@@ -587,5 +587,7 @@ def failure(process: Process, exit_code: int) -> str:
     """Why a job's process failed, in one line."""
     if exit_code < 0:
         return f"The job was killed by signal {-exit_code}."
-    error = joblog.python_error(joblog.tail(process.log).text).error
-    return error or f"The job ended with exit code {exit_code}."
+    found = joblog.python_error(joblog.tail(process.log).text)
+    if found.trace or not found.error:
+        return found.error or f"The job ended with exit code {exit_code}."
+    return f"The job ended with exit code {exit_code}; its last words were: {found.error}"

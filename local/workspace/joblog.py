@@ -14,7 +14,7 @@ CHAIN = (
     "During handling of the above exception, another exception occurred:",
     "The above exception was the direct cause of the following exception:",
 )
-JVM_LINE = re.compile(r"^\d\d/\d\d/\d\d \d\d:\d\d:\d\d (TRACE|DEBUG|INFO|WARN|ERROR) ")
+JVM_LINE = re.compile(r"^(\d{4}-|\d\d/)\d\d[-/]\d\d \d\d:\d\d:\d\d(\.\d+)? (TRACE|DEBUG|INFO|WARN|ERROR) ")
 
 
 @dataclass(frozen=True)

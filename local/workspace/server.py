@@ -11,11 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from local.home import Home
-from local.workspace import jobs_api, platform_api
+from local.workspace import jobs_api, platform_api, sql_api
 from local.workspace.access import Gate
 from local.workspace.engine import Engine, Limits
 from local.workspace.errors import ApiError
 from local.workspace.sessions import SessionCleaner
+from local.workspace.warehouse import Warehouse
 
 log = logging.getLogger("workspace")
 
@@ -27,6 +28,7 @@ def application(home: Home, token: str, limits: Limits) -> FastAPI:
     """The workspace of `home`; whoever shows `token` may do everything."""
     gate = Gate(token, home.port("workspace"))
     engine = Engine(home, limits, SessionCleaner(home).release)
+    warehouse = Warehouse(home)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -67,6 +69,11 @@ def application(home: Home, token: str, limits: Limits) -> FastAPI:
         log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
         return refusal(500, "INTERNAL_ERROR", "The workspace server has an error; its log says which.")
 
+    @app.get("/.well-known/databricks-config")
+    def about_host() -> dict[str, str]:
+        """What databricks-sdk asks a host before anything else."""
+        return {"workspace_id": "1", "oidc_endpoint": f"{home.workspace_url}/oidc"}
+
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
         if not engine.thread.is_alive():
@@ -75,6 +82,7 @@ def application(home: Home, token: str, limits: Limits) -> FastAPI:
 
     app.include_router(jobs_api.routes(engine, home.workspace_url))
     app.include_router(platform_api.routes(engine))
+    app.include_router(sql_api.routes(sql_api.Statements(warehouse)))
     return app
 
 

@@ -1,0 +1,246 @@
+"""The warehouse: SQL on the shared Spark Connect server, with every declared table that exists known by its name."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import math
+import re
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from local.home import Home
+from local.workspace.compute import session_url
+
+if TYPE_CHECKING:
+    from pyspark.sql.connect.session import SparkSession
+    from pyspark.sql.types import DataType, StructType
+
+log = logging.getLogger("workspace.warehouse")
+
+CATALOG = "spark_catalog"
+MAX_RESULT_BYTES = 25 * 1024 * 1024  # Databricks' limit for inline results
+
+
+class SparkUnavailable(Exception):
+    """The Spark Connect server does not answer."""
+
+
+class ResultTooLarge(Exception):
+    """An inline result may have 25 MiB."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A named parameter; `value` is text (None: NULL) that Spark casts to `type`."""
+
+    name: str
+    value: str | None
+    type: str = "STRING"
+
+    NAME = re.compile(r"^[A-Za-z_]\w*$")
+    TYPE = re.compile(r"^[A-Za-z_ ]+(\(\s*\d+\s*(,\s*\d+\s*)?\))?$")
+
+
+@dataclass
+class Table:
+    """A result; every value is text as the Statement Execution API gives it, or None."""
+
+    schema: StructType
+    rows: list[list[str | None]] = field(default_factory=list)
+    truncated: bool = False
+
+
+class Warehouse:
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.lock = threading.Lock()
+        self._keeper: SparkSession | None = None  # lives as long as the Spark server; tells when that was restarted
+        self._registered: set[str] = set()
+
+    def session(self) -> SparkSession:
+        """A session of its own for one user of the warehouse; all tables are registered. Raises SparkUnavailable."""
+        with self.lock:
+            self._keep_up()
+            self._register_new_tables()
+        return self._new_session()
+
+    def _new_session(self) -> SparkSession:
+        from pyspark.logger import PySparkLogger
+        from pyspark.sql.connect.session import SparkSession
+
+        PySparkLogger.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)  # a wrong query is not our error
+        session = SparkSession.builder.remote(session_url(self.home, str(uuid.uuid4()))).create()
+        session.client.set_retry_policies([])  # an error is an answer here; the default tries for ten minutes
+        return session
+
+    def _keep_up(self) -> None:
+        try:
+            socket.create_connection(("127.0.0.1", self.home.port("spark")), timeout=2).close()
+        except OSError as error:
+            self._keeper = None
+            raise SparkUnavailable(f"The Spark server does not answer ({error}).") from None
+        if self._keeper is not None:
+            try:
+                self._keeper.conf.get("spark.sql.session.timeZone")
+            except Exception:  # the server was restarted: its catalog is empty again
+                log.info("Spark was restarted; connecting anew.")
+                close(self._keeper)
+                self._keeper = None
+        if self._keeper is None:
+            self._registered = set()
+            self._keeper = self._new_session()
+
+    def _register_new_tables(self) -> None:
+        from spark_jobs import declarations
+        from spark_jobs.platform import Platform
+
+        keeper = self._keeper
+        assert keeper is not None
+        platform = Platform(storage_root=str(self.home.lake))
+        there = [name for name in declarations.declared() if self._exists(name) and name not in self._registered]
+        known = self._registered | set(there)
+        views = {view: needs for view, needs in _views().items() if view not in known and needs <= known}
+        for name in [*there, *views]:
+            try:
+                declarations.register(keeper, platform, CATALOG, name)  # type: ignore[arg-type]
+                self._registered.add(name)
+            except Exception as error:
+                # a declaration that does not fit the table's files is for the jobs to report
+                log.info("%s is not registered: %s", name, str(error).partition("\n")[0])
+
+    def _exists(self, table: str) -> bool:
+        return (self.home.lake / table.replace(".", "/") / "_delta_log").is_dir()
+
+
+def _views() -> dict[str, set[str]]:
+    """Every declared view, with the tables it reads."""
+    from spark_jobs import declarations
+
+    files = sorted(declarations.FOLDER.glob("*/*.view.sql"))
+    return {
+        f"{file.parent.name}.{file.name.removesuffix('.view.sql')}": set(
+            re.findall(r"\$\{catalog\}\.(\w+\.\w+)", file.read_text())
+        )
+        for file in files
+    }
+
+
+def close(session: SparkSession) -> None:
+    """Ends the session on both sides."""
+    try:
+        session.client.release_session()
+        session.client.close()
+    except Exception as error:
+        log.debug("A session was not closed: %s", error)
+
+
+def query(
+    session: SparkSession,
+    statement: str,
+    parameters: list[Parameter] | None = None,
+    row_limit: int | None = None,
+    byte_limit: int | None = None,
+) -> Table:
+    """Runs one statement. Raises ResultTooLarge, or what Spark raises."""
+    frame = session.sql(bound(session, statement, parameters) if parameters else statement)
+    if row_limit is not None:
+        frame = frame.limit(row_limit + 1)
+    table = Table(frame.schema)
+    size = 0
+    for rows in _batches(session, frame):
+        for row in rows:
+            if row_limit is not None and len(table.rows) >= row_limit:
+                table.truncated = True
+                return table
+            cells = [cell(value, column.dataType) for value, column in zip(row, table.schema, strict=True)]
+            size += sum(len(text) for text in cells if text is not None)
+            if byte_limit is not None and size > byte_limit:
+                table.truncated = True
+                return table
+            if size > MAX_RESULT_BYTES:
+                raise ResultTooLarge("The result is larger than 25 MiB; ask for fewer rows or columns.")
+            table.rows.append(cells)
+    return table
+
+
+def _batches(session: SparkSession, frame: Any) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows as they arrive, so that a result that is too large is given up early."""
+    import pyarrow
+
+    for part in session.client.to_table_as_iterator(frame._plan.to_proto(session.client), {}):
+        if isinstance(part, pyarrow.Table):
+            columns = [part.column(number).to_pylist() for number in range(part.num_columns)]
+            yield list(zip(*columns, strict=True))
+
+
+def as_sql_text(text: str) -> str:
+    """`text` as a SQL expression of hexadecimal digits only: nothing in it can be taken for SQL."""
+    return f"decode(X'{text.encode().hex()}', 'utf-8')"
+
+
+def bound(session: SparkSession, statement: str, parameters: list[Parameter]) -> str:
+    """The statement that runs `statement` with its named parameters bound.
+
+    Not `session.sql(statement, args=...)`: with Delta's SQL extension Spark 4.1 loses the arguments
+    (UNBOUND_SQL_PARAMETER; Delta 4.4's parser does not pass them on). Session variables do what arguments would.
+    """
+    session.conf.set("spark.sql.legacy.parameterSubstitution.constantsOnly", "true")  # else lost here as well
+    using = []
+    for number, parameter in enumerate(parameters):
+        if not Parameter.NAME.match(parameter.name) or not Parameter.TYPE.match(parameter.type):
+            raise ValueError(f"Parameter {parameter.name!r} of type {parameter.type!r} cannot be bound.")
+        value = "NULL" if parameter.value is None else as_sql_text(parameter.value)
+        variable = f"parameter_{number}"
+        session.sql(
+            f"DECLARE OR REPLACE VARIABLE {variable} {parameter.type} DEFAULT CAST({value} AS {parameter.type})"
+        ).collect()
+        using.append(f"{variable} AS `{parameter.name}`")
+    return f"EXECUTE IMMEDIATE {as_sql_text(statement)} USING {', '.join(using)}"
+
+
+def cell(value: Any, kind: DataType) -> str | None:
+    """A value as text, as JSON_ARRAY results have it; arrays, maps and structs as JSON."""
+    if value is None:
+        return None
+    if kind.typeName() in ("array", "map", "struct"):
+        return json.dumps(_plain(value, kind), separators=(",", ":"), ensure_ascii=False)
+    plain = _plain(value, kind)
+    if isinstance(plain, bool):
+        return "true" if plain else "false"
+    return plain if isinstance(plain, str) else repr(plain)
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    name = kind.typeName()
+    if value is None:
+        return None
+    if name == "array":
+        return [_plain(one, kind.elementType) for one in value]
+    if name == "map":
+        pairs = value.items() if isinstance(value, dict) else value
+        return {str(cell(key, kind.keyType)): _plain(one, kind.valueType) for key, one in pairs}
+    if name == "struct":
+        return {one.name: _plain(value[one.name], one.dataType) for one in kind.fields}
+    if isinstance(value, datetime):
+        text = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+        spelled = text.isoformat(timespec="milliseconds" if value.microsecond % 1000 == 0 else "microseconds")
+        return spelled + ("Z" if name == "timestamp" else "")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, timedelta):
+        return str(value)
+    return value
