@@ -1,0 +1,95 @@
+"""A small world through the whole stack, every silver and gold table against the ledger's truth, row by row."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from local.home import REPO
+from local.simulator.facts import microseconds
+from local.simulator.sources import encode
+from local.simulator.world import Arrival
+from tests.oracle import silver
+from tests.oracle.from_ledger import Truth
+from tests.system.scenarios import by_hand, in_parts, random_world
+from tests.system.stack import Stack
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(3000)]
+
+MEMBERS, DAYS, SEED = 14, 6, 77
+RECORDING = REPO.parent / "shared" / "data" / "heart_rate_fitbit.parquet"
+
+
+@pytest.fixture(scope="module")
+def told(stack: Stack) -> Truth:
+    """The world in parts, all layers run after each: the later parts are late, out of order, or contradict."""
+    now = microseconds(datetime.now(UTC).replace(microsecond=0))
+    random, cut = random_world(SEED, MEMBERS, DAYS, now)
+    random_parts = in_parts(random, cut)
+    hand_parts = [[Arrival(0, fact) for fact in part] for part in by_hand(now)]
+    for number in range(max(len(random_parts), len(hand_parts))):
+        for name, parts in (("history", random_parts), ("scenarios", hand_parts)):
+            if number < len(parts):
+                stack.tell(parts[number], f"{name}-part{number + 1}")
+        stack.wait_for_sources(stack.truth())
+        stack.run_layers()
+    return stack.truth()
+
+
+def test_every_silver_and_gold_table_is_as_the_ledger_says(stack: Stack, told: Truth) -> None:
+    assert stack.differences_from(told) == ""
+
+
+def test_what_was_refused_is_in_quarantine_once_with_its_reason(stack: Stack, told: Truth) -> None:
+    expected = {
+        topic: Counter((value, refusal.reason) for value, refusal in told.refused.get(topic, []))
+        for topic in ("bpm", "workout")
+    }
+    for reading, refusal in silver.heart_rate(told.world.readings).refused:
+        [message] = encode(np.array([reading.device_id]), np.array([reading.read_at]), np.array([reading.bpm]))
+        expected["bpm"][message.value, refusal.reason] += 1
+    assert {topic: stack.refused(topic) for topic in expected} == expected
+
+
+def test_running_everything_again_changes_nothing(stack: Stack, told: Truth) -> None:
+    before = stack.versions()
+    stack.run_layers()
+    assert stack.versions() == before
+
+
+def test_the_same_messages_again_change_no_row(stack: Stack, told: Truth) -> None:
+    arrived = len(stack.messages("bpm"))
+    assert stack.deliver_again()
+    assert len(stack.messages("bpm")) > 1.9 * arrived
+    stack.wait_for_sources(told)
+    stack.run_layers()
+    assert stack.differences_from(told) == ""
+
+
+@pytest.mark.skipif(not RECORDING.exists(), reason=f"{RECORDING} is not there")
+def test_replayed_recording_leaves_exactly_its_distinct_readings(stack: Stack, told: Truth) -> None:
+    limit = int(os.environ.get("FITNESS_TEST_READINGS", "435315"))
+    replayed = pq.read_table(RECORDING).slice(0, limit)
+    assert f"{replayed.num_rows:,} readings delivered" in stack.fitness("replay", str(RECORDING), "--limit", str(limit))
+    stack.wait_for_sources(stack.truth())
+    stack.run_layers()
+
+    devices = set(replayed["device_id"].to_pylist())
+    rows = stack.table("silver.heart_rate").to_pyarrow_table(filters=[("device_id", "in", sorted(devices))])
+    found = Counter(zip(*(rows[name].to_pylist() for name in ("device_id", "read_at", "bpm")), strict=True))
+    columns = (replayed[name].to_pylist() for name in ("device_id", "read_at", "heartrate"))
+    assert set(found) == set(zip(*columns, strict=True))
+    assert set(found.values()) == {1}
+    assert stack.differences_from(stack.truth()) == ""
+
+
+def test_nothing_else_is_written_into_the_home(stack: Stack) -> None:
+    """The working directory does not matter: nothing of this stack is anywhere else."""
+    assert not (Path.cwd() / "spark-warehouse").exists()
+    assert not (Path.cwd() / "metastore_db").exists()
