@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from airflow.models import DagRun
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
@@ -89,3 +90,13 @@ def test_the_rebuild_dag_does_nothing_by_default(home, tmp_path):
     with tiny_jobs(tmp_path, {}) as bag:
         run = run_dag(bag, "rebuild", {"job": "gold.user_activity", "full": True})
     assert states(run) == {"plan": "success", "run": "skipped"}
+
+
+def test_a_rebuild_is_handed_to_the_dag_of_its_layer(home, tmp_path):
+    with tiny_jobs(tmp_path, {}) as bag:
+        bag.dags["rebuild"].get_task("run").wait_for_completion = False  # nobody runs gold here
+        run = run_dag(bag, "rebuild", {"job": "gold.user_activity", "keys": ["12"], "dry_run": False})
+    assert states(run) == {"plan": "success", "run": "success"}
+    with create_session() as session:
+        [conf] = session.scalars(select(DagRun.conf).where(DagRun.dag_id == "gold", DagRun.state == "queued"))
+    assert conf == {"rebuild": {"job": "gold.user_activity", "keys": ["12"]}}

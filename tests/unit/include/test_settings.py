@@ -117,5 +117,5 @@ def test_an_unknown_environment_names_the_known_ones():
 
 
 def test_a_dag_without_settings_is_named(document):
-    with pytest.raises(SettingsError, match="local.yaml: dags.platinum is missing"):
+    with pytest.raises(SettingsError, match=r"local\.yaml: dags\.platinum is missing"):
         parse(document, "x.yaml", DEPLOYMENT).dag("platinum")
