@@ -237,7 +237,7 @@ def user_activity(
 
 def heart_rate_zone(bpm: float, day: date, born: date | None) -> int:
     """1 to 5, by the share of the maximal heart rate of that age."""
-    maximal = UNKNOWN_MAXIMAL_RATE if born is None else 220 - age_on(day, born)
+    maximal = UNKNOWN_MAXIMAL_RATE if born is None else max(220 - age_on(day, born), 1)
     return 1 + sum(100 * Fraction(repr(bpm)) >= bound * maximal for bound in ZONE_BOUNDS)
 
 

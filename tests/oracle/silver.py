@@ -164,7 +164,9 @@ def profile_history(changes: Iterable[ProfileChange]) -> list[ProfilePeriod]:
 
 
 def refuse_visit(version: VisitVersion) -> Refusal | None:
-    """Why a version of a visit is refused."""
+    """Why a version of a visit is refused; a deletion never is."""
+    if version.is_deleted:
+        return None
     for name in ("mac_address", "gym_id", "login_at"):
         if getattr(version, name) is None:
             return Refusal("missing_field", name)
@@ -176,9 +178,14 @@ def refuse_visit(version: VisitVersion) -> Refusal | None:
 
 
 def visits(versions: Iterable[VisitVersion], worn: Iterable[Wearing]) -> list[Visit]:
-    """The latest version of every visit, with the member who wore the address at login."""
+    """The latest accepted version of every visit, with the member who wore the address at login.
+
+    Should two members wear devices with one address, it is whose period began last.
+    """
     latest: dict[int, VisitVersion] = {}
     for version in versions:
+        if refuse_visit(version):
+            continue
         if version.visit_id not in latest or latest[version.visit_id].row_version <= version.row_version:
             latest[version.visit_id] = version
     of_address: dict[str, list[Wearing]] = defaultdict(list)
@@ -187,16 +194,14 @@ def visits(versions: Iterable[VisitVersion], worn: Iterable[Wearing]) -> list[Vi
 
     found = []
     for version in latest.values():
-        if version.is_deleted or refuse_visit(version):
+        if version.is_deleted:
             continue
         assert version.mac_address is not None and version.gym_id is not None and version.login_at is not None
-        wearers = [w.user_id for w in of_address[version.mac_address] if w.covers(version.login_at)]
-        if len(wearers) > 1:
-            raise ValueError(f"the rules do not say who of {wearers} wore {version.mac_address}")
+        wearers = [(w.valid_from, w.user_id) for w in of_address[version.mac_address] if w.covers(version.login_at)]
         found.append(
             Visit(
                 version.visit_id,
-                wearers[0] if wearers else None,
+                max(wearers)[1] if wearers else None,
                 version.mac_address,
                 version.gym_id,
                 version.login_at,

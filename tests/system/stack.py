@@ -172,7 +172,7 @@ class Stack:
         """Starts `bronze` and waits until silver and gold have followed and nothing runs any more."""
         self.wait_for("DAGs", lambda: all(self.airflow.get(f"/api/v2/dags/{layer}").is_success for layer in LAYERS))
         since = datetime.now(UTC)
-        body = {"logical_date": None, "conf": {}}
+        body: dict[str, Any] = {"logical_date": None, "conf": {}}
         self.airflow.post("/api/v2/dags/bronze/dagRuns", json=body).raise_for_status()
         for layer in LAYERS:
             run = self._run_since(layer, since)

@@ -162,6 +162,16 @@ def test_visit_is_refused(version: VisitVersion, reason: str) -> None:
     assert visits([version], []) == []
 
 
+def test_refused_version_leaves_the_visit_as_it_was() -> None:
+    assert visits([visit(1, T1), visit(2, T0 - 1)], []) == [Visit(5, None, "mac-7", 3, T0, T1)]
+
+
+def test_of_two_devices_with_one_address_the_later_period_counts() -> None:
+    worn = [Wearing(1, 7, "mac-7", T0, None), Wearing(2, 8, "mac-7", T1, None), Wearing(3, 9, "mac-7", T3, None)]
+    [found] = visits([visit(1, None, login=T2)], worn)
+    assert found.user_id == 2
+
+
 def test_visit_of_no_length_is_accepted() -> None:
     assert refuse_visit(visit(1, T0)) is None
 
