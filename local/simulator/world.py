@@ -410,7 +410,7 @@ class Life:
             self._say(sent + SECOND, Readings(device, read_at[begin : begin + 600], bpm[begin : begin + 600]))
         if self._happens(self.odds.contradicted):
             one = slice(int(self.rng.integers(read_at.size)), None, read_at.size)
-            self._say(sent + 2 * SECOND, Readings(device, read_at[one], bpm[one] + 1.25))
+            self._say(sent + 2 * SECOND, Readings(device, read_at[one], np.round(bpm[one] + 1.25, 2)))
         if self._happens(self.odds.rubbish):
             for topic, value in rubbish(self.rng, device, self.who.user_id, int(read_at[-1]) // SECOND):
                 key = str(device if topic == "bpm" else self.who.user_id).encode()
