@@ -105,6 +105,7 @@ class Engine:
                 time.sleep(0.05)
             for attempt in started:
                 self._watch(attempt)
+            self.store.connection.close()
 
     def _started(self) -> list[Attempt]:
         attempts = [a for run in self.store.active_runs() for a in self.store.attempts(run.id)]

@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
 
 from local.home import Home
-from local.workspace import jobs_api, platform_api, sql_api
+from local.workspace import jobs_api, pages, platform_api, sql_api
 from local.workspace.access import Gate
+from local.workspace.dashboard import Dashboard
 from local.workspace.engine import Engine, Limits
 from local.workspace.errors import ApiError
 from local.workspace.sessions import SessionCleaner
@@ -83,6 +85,8 @@ def application(home: Home, token: str, limits: Limits) -> FastAPI:
     app.include_router(jobs_api.routes(engine, home.workspace_url))
     app.include_router(platform_api.routes(engine))
     app.include_router(sql_api.routes(sql_api.Statements(warehouse)))
+    app.include_router(pages.routes(engine, gate, Dashboard(home, warehouse)))
+    app.mount("/static", StaticFiles(directory=pages.FOLDER / "static"))
     return app
 
 
