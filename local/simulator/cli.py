@@ -75,6 +75,7 @@ def simulate(
     twice.
     """
     home = Home.from_environment()
+    _require(home, "postgres", "kafka")
     until = _end_of(end_date)
     wanted = {"members": members, "days": days, "reading_interval": reading_interval, "end_date": end_date}
     folder = _run_of_seed(home, "history", seed)
@@ -133,6 +134,7 @@ def replay(
         recording = Recording(file, limit)
     except UnreadableRecording as error:
         _fail(str(error))
+    _require(home, "kafka")
     folder = home.ledger / ledgers.run_id("replay", 0)
     options = {"mode": "replay", "file": str(file.absolute()), "speed": speed, "limit": limit}
     with _stoppable() as stop, Ledger(folder, options) as ledger, _progress() as progress:
@@ -238,13 +240,23 @@ def _extracted(
     newest = sources.newest_registration(user_id(seed, 0), user_id(seed, members))
     deadline = time.monotonic() + patience_seconds
     while newest is not None and (_extracted_version(home) or 0) < newest:
-        with closing(socket.socket()) as probe:
-            is_airflow_up = probe.connect_ex(("127.0.0.1", home.port("airflow_api"))) == 0
-        if not is_airflow_up or time.monotonic() > deadline:
+        if not _listens(home, "airflow_api") or time.monotonic() > deadline:
             return False
         if stop.wait(1):
             raise Stopped
     return True
+
+
+def _listens(home: Home, part: str) -> bool:
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", home.port(part))) == 0
+
+
+def _require(home: Home, *parts: str) -> None:
+    """What is away for a moment is waited for; what was never started is not."""
+    for part in parts:
+        if not _listens(home, part):
+            _fail(f"Nothing listens on port {home.port(part)} ({part} of {home.path}): run `./fitness up` first.")
 
 
 def _extracted_version(home: Home) -> int | None:
