@@ -56,7 +56,7 @@ with fitness_dag("rebuild", doc=__doc__, tags={Tag.REFINE, Tag.TIER_3, Tag.MANUA
     planned: Any = plan()
     TriggerDagRunOperator(
         task_id="run",
-        trigger_dag_id=planned["dag_id"],
+        trigger_dag_id="{{ ti.xcom_pull(task_ids='plan')['dag_id'] }}",
         conf=planned["conf"],
         wait_for_completion=True,
         poke_interval=settings().databricks.polling_seconds,
