@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from local.home import Home
 from local.simulator import ledger as ledgers
 from local.simulator.facts import DAY, SECOND, instant, microseconds
-from local.simulator.feed import Clock, Told, known, settle_doubts, tell, versions_apart
+from local.simulator.feed import Clock, Told, deliver_doubtful, known, settle_doubts, tell, versions_apart
 from local.simulator.ledger import Ledger
 from local.simulator.members import LARGEST_SEED, user_id
 from local.simulator.replay import Recording, UnreadableRecording, recorded_step
@@ -98,7 +98,7 @@ def simulate(
             f"{instant(since):%Y-%m-%d} to {instant(until):%Y-%m-%d}", total=until - since, note=""
         )
         with Sources(home, stop, progress.console.print) as sources:
-            settle_doubts_of(ledger, sources)
+            deliver_doubtful(ledger, sources)
 
             def on_told(told: Told) -> None:
                 progress.update(task, completed=told.arrives_at - since, note=_note(told, began))
@@ -202,12 +202,6 @@ class _Report:
         if elapsed >= 60:
             log.info("%.0f readings a second, %s in all", (told.readings - self._readings) / elapsed, told.readings)
             self._at, self._readings = time.monotonic(), told.readings
-
-
-def settle_doubts_of(ledger: Ledger, sources: Sources) -> None:
-    """Delivers again what an earlier telling of this run may not have delivered."""
-    for number, batch in ledgers.in_doubt(ledger.folder):
-        ledger.mark_delivered(sources.deliver(ledger.run_id, number, batch))
 
 
 def _run_of_seed(home: Home, mode: str, seed: int) -> Path | None:

@@ -163,22 +163,25 @@ def versions_apart(arrivals: Iterable[Arrival]) -> Iterator[Arrival | Pause]:
             yield from islice(of_member, number, number + 1)
 
 
+def deliver_doubtful(ledger: Ledger, sources: Sources) -> int:
+    """Delivers again what an earlier telling of a run may not have delivered; returns how many batches."""
+    count = 0
+    for number, batch in in_doubt(ledger.folder):
+        ledger.mark_delivered(sources.deliver(ledger.run_id, number, batch))
+        count += 1
+    return count
+
+
 def settle_doubts(ledger: Path, sources: Sources) -> int:
-    """Delivers again what killed simulators may not have delivered; returns how many batches."""
+    """The same for all runs of a home that no other process is telling."""
     count = 0
     for folder in runs(ledger):
-        doubtful = in_doubt(folder)
-        first = next(doubtful, None)
-        if first is None:
-            continue
         try:
             run = Ledger(folder)
         except LedgerInUse:
             continue
         with run:
-            for number, batch in (first, *doubtful):
-                run.mark_delivered(sources.deliver(run.run_id, number, batch))
-                count += 1
+            count += deliver_doubtful(run, sources)
     return count
 
 

@@ -232,13 +232,12 @@ def deliveries(folder: Path) -> dict[int, Delivery]:
     return {line["batch"]: Delivery(line["batch"], line["begun_at"], line["ended_at"]) for line in lines}
 
 
-def in_doubt(folder: Path) -> Iterator[tuple[int, Batch]]:
+def in_doubt(folder: Path) -> list[tuple[int, Batch]]:
     """The batches of a run of which nobody knows whether they arrived."""
     arrived = deliveries(folder)
-    lines = [line["batch"] for line in _whole_lines(folder / "journal.jsonl")]
-    if all(number in arrived for number in lines):
-        return
-    yield from ((number, batch) for number, batch in read_batches(folder) if number not in arrived)
+    if all(line["batch"] in arrived for line in _whole_lines(folder / "journal.jsonl")):
+        return []
+    return [(number, batch) for number, batch in read_batches(folder) if number not in arrived]
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
