@@ -41,6 +41,12 @@ class Status:
     trace: str = ""
     tasks: tuple[Task, ...] = ()
 
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        """From what Connect's status path answers."""
+        tasks = tuple(Task(task["id"], task["state"], task.get("trace", "")) for task in answer["tasks"])
+        return cls(answer["name"], answer["connector"]["state"], answer["connector"].get("trace", ""), tasks)
+
     @property
     def failed(self) -> bool:
         return self.state == "FAILED" or any(task.state == "FAILED" for task in self.tasks)
@@ -130,9 +136,7 @@ class Connect:
         response = self._call("GET", f"/connectors/{quote(name)}/status", missing_ok=True)
         if response.status_code == 404:  # created a moment ago, or not at all
             return Status(name, "UNASSIGNED")
-        answer = response.json()
-        tasks = tuple(Task(task["id"], task["state"], task.get("trace", "")) for task in answer["tasks"])
-        return Status(name, answer["connector"]["state"], answer["connector"].get("trace", ""), tasks)
+        return Status.of(response.json())
 
     def put(self, name: str, config: Config) -> None:
         """Create or update."""

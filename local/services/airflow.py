@@ -15,12 +15,11 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 
-import httpx
-
 from local.home import REPO, Home
-from local.services.part import Launch, Part, PartFailed, base_environment, reason, write_private
+from local.services.part import Launch, Part, PartFailed, base_environment, get, reason, write_private
 
 STALE_SECONDS = 30  # a heartbeat comes every 5 s
 
@@ -137,15 +136,16 @@ def _prepare(part: str, *arguments: str) -> Callable[[Home], Launch]:
 
 
 def _health(home: Home) -> dict[str, dict[str, str | None]]:
-    response = httpx.get(f"{home.airflow_url}/api/v2/monitor/health", timeout=5, trust_env=False)
-    response.raise_for_status()
-    return dict(response.json())
+    status, body = get(home.port("airflow_api"), "/api/v2/monitor/health")
+    if status != 200:
+        raise ValueError(f"its health page says {status}")
+    return dict(json.loads(body))
 
 
 def _api_ready(home: Home, started_at: float) -> str | None:
     try:
         database = _health(home)["metadatabase"]["status"]
-    except (httpx.HTTPError, ValueError, KeyError) as error:
+    except (OSError, HTTPException, ValueError, KeyError) as error:
         return f"no answer ({reason(error)})"
     return None if database == "healthy" else f"its database is {database}"
 
@@ -156,7 +156,7 @@ def _heartbeat_ready(component: str) -> Callable[[Home, float], str | None]:
     def ready(home: Home, started_at: float) -> str | None:
         try:
             latest = _health(home)[component].get(f"latest_{component}_heartbeat")
-        except (httpx.HTTPError, ValueError, KeyError) as error:
+        except (OSError, HTTPException, ValueError, KeyError) as error:
             return f"Airflow's API does not answer ({reason(error)})"
         return heartbeat_trouble(latest, started_at, datetime.now(UTC).timestamp())
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import httpx
+import json
+from http.client import HTTPException
 
 from include import kafka_connect
 from local.home import REPO, Home
 from local.jars import jar_folder
 from local.services.java import archive_flags, java
 from local.services.kafka import LOGGING
-from local.services.part import Launch, Part, base_environment, reason
+from local.services.part import Launch, Part, base_environment, get, reason
 
 CONNECTORS = REPO / "include" / "connectors" / "postgresql"
 
@@ -69,19 +70,15 @@ def _prepare(home: Home) -> Launch:
 def _ready(home: Home, started_at: float) -> str | None:
     """Ready when the herder works (REST alone answers up to a minute before) and no connector is in trouble."""
     try:
-        with httpx.Client(base_url=home.connect_url, timeout=4, trust_env=False) as http:
-            health = http.get("/health")
-            if health.status_code != 200:
-                return f"its herder does not work yet ({health.text[:120]})"
-            running = http.get("/connectors").json()
-    except (httpx.HTTPError, ValueError) as error:
+        status, body = get(home.port("connect"), "/health")
+        if status != 200:
+            return f"its herder does not work yet ({body.decode()[:120]})"
+        _, body = get(home.port("connect"), "/connectors?expand=status")
+        known = json.loads(body)
+    except (OSError, HTTPException, ValueError) as error:
         return f"no answer ({reason(error)})"
-    with kafka_connect.Connect(home.connect_url) as connect:
-        for name in set(kafka_connect.desired(CONNECTORS)) & set(running):
-            trouble = connect.status(name).trouble
-            if trouble:
-                return trouble
-    return None
+    statuses = (kafka_connect.Status.of(entry["status"]) for entry in known.values())
+    return next((status.trouble for status in statuses if status.trouble), None)
 
 
 def _settle(home: Home) -> None:

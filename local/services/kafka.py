@@ -12,7 +12,7 @@ from include.kafka import topics
 from local.home import Home
 from local.jars import jar_folder
 from local.services.java import archive_flags, java
-from local.services.part import Launch, Part, PartFailed, base_environment, reason
+from local.services.part import Launch, Part, PartFailed, base_environment, listens, reason
 
 LOGGING = Path(__file__).with_name("log4j2.properties")
 
@@ -71,6 +71,8 @@ def _prepare(home: Home) -> Launch:
 
 
 def _ready(home: Home, started_at: float) -> str | None:
+    if not listens(home.port("kafka")):
+        return "nothing listens on its port yet"
     try:
         from confluent_kafka.admin import AdminClient
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +60,29 @@ def base_environment(home: Home) -> dict[str, str]:
     """The environment that every process of the stack starts from."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return inherited | home.environment | {"LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+
+
+def get(port: int, path: str, timeout_seconds: float = 5) -> tuple[int, bytes]:
+    """Status and body of http://127.0.0.1:port/path. Raises OSError or HTTPException.
+
+    Health is asked several times a second while the stack starts; a client with all that it can do would take a core.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def listens(port: int) -> bool:
+    """Whether anything accepts connections on a port of 127.0.0.1."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def reason(error: BaseException) -> str:

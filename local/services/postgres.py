@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from local.home import REPO, Home
-from local.services.part import Launch, Part, PartFailed, base_environment, reason, write_private
+from local.services.part import Launch, Part, PartFailed, base_environment, listens, reason, write_private
 
 SCHEMA = REPO / "include" / "sources" / "postgresql.sql"
 
@@ -122,6 +122,8 @@ def connect(home: Home, database: str = "postgres", **options: Any) -> Any:
 
 
 def _ready(home: Home, started_at: float) -> str | None:
+    if not listens(home.port("postgres")):
+        return "nothing listens on its port yet"
     try:
         with connect(home) as connection:
             connection.execute("SELECT 1")

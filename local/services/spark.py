@@ -11,7 +11,7 @@ from pathlib import Path
 from local.home import Home
 from local.jars import jar_folder
 from local.services.java import archive_flags, java_home
-from local.services.part import Launch, Part, base_environment, reason
+from local.services.part import Launch, Part, base_environment, listens, reason
 
 
 def spark_home() -> Path:
@@ -111,6 +111,8 @@ def _prepare(home: Home) -> Launch:
 
 def _ready(home: Home, started_at: float) -> str | None:
     """Ready when it plans and runs a query. Speaks the protocol itself: the client would take seconds to import."""
+    if not listens(home.port("spark")):
+        return "nothing listens on its port yet"
     try:
         import grpc
         from pyspark.sql.connect.proto import base_pb2, base_pb2_grpc, relations_pb2

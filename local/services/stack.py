@@ -151,7 +151,7 @@ class _Start:
                 break
             if time.monotonic() > give_up:
                 return f"not healthy after {part.patience_seconds:.0f} s: {why}"
-            time.sleep(0.25 if process.state != "backoff" else 1)
+            time.sleep(0.5)
         if part.settle:
             part.settle(self.home)
         if fresh:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-
-import httpx
+from http.client import HTTPException
 
 from local.home import Home
 from local.services.java import java_home
-from local.services.part import Launch, Part, base_environment, reason
+from local.services.part import Launch, Part, base_environment, get, reason
 
 
 def _prepare(home: Home) -> Launch:
@@ -18,10 +17,10 @@ def _prepare(home: Home) -> Launch:
 
 def _ready(home: Home, started_at: float) -> str | None:
     try:
-        response = httpx.get(f"{home.workspace_url}/healthz", timeout=5, trust_env=False)
-    except httpx.HTTPError as error:
+        status, _ = get(home.port("workspace"), "/healthz")
+    except (OSError, HTTPException) as error:
         return f"no answer ({reason(error)})"
-    return None if response.status_code == 200 else f"/healthz answers {response.status_code}"
+    return None if status == 200 else f"/healthz answers {status}"
 
 
 PART = Part(
