@@ -108,7 +108,7 @@ def simulate(
                 return _extracted(home, sources, seed, members, wait_for_extraction, stop)
 
             began = time.monotonic()
-            clock = Clock(since, speed)
+            clock = Clock(None, speed)
             told = tell(versions_apart(world(story)), ledger, sources, stop, clock, rate, on_told, on_pause)
             progress.update(task, completed=until - since, note="")
     _summarise(told, time.monotonic() - began, folder)

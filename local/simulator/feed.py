@@ -36,16 +36,19 @@ class Pause:
 class Clock:
     """When something that arrives in the story's time is due on the wall; in steps, so that it can be sent together.
 
-    `speed`: seconds of the story in a second; None: as fast as it goes.
+    `since`: the story's time now; None: that of the first arrival. `speed`: seconds of the story in a second; None: as
+    fast as it goes.
     """
 
-    def __init__(self, since: int, speed: float | None, step_seconds: float = 1.0) -> None:
+    def __init__(self, since: int | None, speed: float | None, step_seconds: float = 1.0) -> None:
         self._since, self._speed, self._step = since, speed, step_seconds
         self._began = time.monotonic()
 
     def seconds_until(self, arrives_at: int) -> float:
         if self._speed is None:
             return 0.0
+        if self._since is None:
+            self._since, self._began = arrives_at, time.monotonic()
         due = (arrives_at - self._since) / SECOND / self._speed
         return math.ceil(due / self._step) * self._step - (time.monotonic() - self._began)
 

@@ -133,6 +133,12 @@ def test_clock_sends_together_what_falls_into_one_step() -> None:
     assert Clock(SINCE, speed=None).seconds_until(SINCE + DAY) == 0
 
 
+def test_a_story_that_goes_on_does_not_wait_for_what_was_told_before() -> None:
+    clock = Clock(None, speed=1.0)
+    assert clock.seconds_until(SINCE + DAY) <= 0
+    assert round(clock.seconds_until(SINCE + DAY + 5_000_000)) == 5
+
+
 def test_rows_keep_their_order_within_a_table() -> None:
     first, second = Registration(1, 1, "a", 1), Registration(2, 1, "a", 1)
     visit = Visit(1, "a", 1, 1, None)
