@@ -12,9 +12,11 @@ import logging
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
+from urllib.parse import quote
 
 import httpx
 from airflow.sdk import Connection
+from airflow.sdk.configuration import conf
 
 from include.settings import AlertTarget, FileTarget, WebhookTarget, settings
 
@@ -47,7 +49,7 @@ def about_deadline(context: dict[str, Any]) -> Alert:
         title=f"{run['dag_id']} missed its deadline",
         text=f"Run {run['dag_run_id']} is {run['state']}; it was due by {context['deadline']['deadline_time']}.",
         dedup_key=f"deadline/{run['dag_id']}",
-        link=None,
+        link=f"{conf.get('api', 'base_url')}/dags/{run['dag_id']}/runs/{quote(run['dag_run_id'], safe='')}",
         raised_at=_now(),
     )
 

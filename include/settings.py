@@ -221,8 +221,13 @@ def variables(document: Any) -> Iterator[str]:
 
 def check_offline(name: str) -> Settings:
     """Validate an environment file without its variables being set: each is given a stand-in."""
+    return load(name, stand_ins(name))
+
+
+def stand_ins(name: str) -> dict[str, str]:
+    """A value for every variable that an environment file refers to, for where none of them is used."""
     document = yaml.safe_load((ENVIRONMENTS / f"{name}.yaml").read_text())
-    return load(name, {variable: f"/{variable.lower()}" for variable in variables(document)})
+    return {variable: f"/{variable.lower()}" for variable in variables(document)}
 
 
 @cache

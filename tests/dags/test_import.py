@@ -4,6 +4,7 @@ from pathlib import Path
 
 from airflow.dag_processing.dagbag import DagBag
 
+from docs.dags import PAGE, page
 from tests.dags.airflow_home import REPO
 
 
@@ -29,3 +30,8 @@ def test_airflow_accepts_the_dags_for_its_scheduler(dagbag):
 
     for dag in dagbag.dags.values():
         DagSerialization.from_dict(DagSerialization.to_dict(dag))
+
+
+def test_the_page_of_all_dags_is_up_to_date(dagbag):
+    if dagbag.environment == "local":
+        assert PAGE.read_text() == page(dagbag.dags.values()), "run python -m docs.dags"

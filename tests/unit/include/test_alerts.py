@@ -97,6 +97,7 @@ def test_a_missed_deadline_pages_with_the_run_that_is_late():
     )
     assert (alert.severity, alert.dedup_key) == ("page", "deadline/gold")
     assert "asset_triggered__1 is running" in alert.text
+    assert alert.link.endswith("/dags/gold/runs/asset_triggered__1")
 
 
 def test_a_failed_task_makes_a_ticket_with_the_first_line_of_its_error():
