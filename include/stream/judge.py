@@ -233,6 +233,13 @@ def _paused(desired: Desired, seen: Observation, limits: Limits) -> Verdict | No
     return None
 
 
+def _crashed(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    beat = seen.heartbeat
+    if beat and beat.state == "failed" and _age(beat, seen) <= limits.silence:
+        return Verdict(State.STARTING, f"Crashed, and the platform starts it again: {beat.reason}")
+    return None
+
+
 def _silent(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
     beat = seen.heartbeat
     if beat and _age(beat, seen) > limits.silence:
@@ -301,6 +308,7 @@ RULES: tuple[Rule, ...] = (
     _old_version,
     _not_beating_yet,
     _paused,
+    _crashed,
     _silent,
     _went_back,
     _crash_loop,

@@ -15,7 +15,6 @@ from pyspark.sql import functions as F
 
 from spark_jobs import quarantine
 from spark_jobs.job import instant
-from spark_jobs.messages import parse_readings
 from spark_jobs.streaming import readings
 from spark_jobs.streaming.heartbeat import now_utc
 from spark_jobs.streaming.limits import RefusalLimit
@@ -85,7 +84,7 @@ class Batch:
         spark = records.sparkSession
         spark.conf.set("spark.databricks.delta.write.txnAppId", self.transaction)
         spark.conf.set("spark.databricks.delta.write.txnVersion", str(number))
-        parsed = parse_readings(records).persist()
+        parsed = readings.parsed(records).persist()
         rows = None
         try:
             with report.phase("parse"):

@@ -59,13 +59,12 @@ COMMIT_SECONDS = 5.0  # how long a stop waits for the checkpoint to note the new
 CHECKPOINT = json.loads(Path(__file__).with_name("checkpoint.json").read_text())
 
 logger = logging.getLogger("fitness.stream")
+logging.getLogger("py4j").setLevel(logging.ERROR)  # would say every batch that Java called Python
 
 SESSION = {
     # A batch is small: two tasks a shuffle, and no replanning between its stages.
     "spark.sql.shuffle.partitions": "2",
     "spark.sql.adaptive.enabled": "false",
-    # A source made of cached rows does not change between the two passes of a MERGE; a third copy is not needed.
-    "spark.databricks.delta.merge.materializeSource": "none",
     "spark.databricks.delta.snapshotPartitions": "2",
     "spark.sql.streaming.noDataProgressEventInterval": "2000",
     # Files that OPTIMIZE has brought to this size are left alone, so its cost is bounded by what is new.
