@@ -1,0 +1,59 @@
+"""The SQL that differs between PostgreSQL (one machine) and SQL Server (Azure): versions of rows, and what is in flight.
+
+A row's version rises with every change of it. Versions are given out before their transactions commit, so those that are
+still in flight have to be waited for: `in_flight` asks for the smallest that may still appear. All smaller ones are final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """`in_flight` returns one BIGINT `in_flight`; `version` is the row version as BIGINT; `bound` a version as it is
+    stored, for an index to be used; `driver` the JDBC class."""
+
+    name: str
+    driver: str
+    in_flight: str
+    version: str
+    bound: str
+
+    def versions(self, table: str, columns: Sequence[str], low: int, high: int) -> str:
+        """Rows with low <= version < high, with their version as BIGINT `row_version`."""
+        where = f"row_version >= {self.bound.format(low)} AND row_version < {self.bound.format(high)}"
+        return f"SELECT {', '.join(columns)}, {self.version} AS row_version FROM {table} WHERE {where}"  # noqa: S608
+
+    def count(self, table: str, high: int) -> str:
+        """How many rows have a version below `high`."""
+        return f"SELECT COUNT(*) AS present FROM {table} WHERE row_version < {self.bound.format(high)}"  # noqa: S608
+
+    def keys(self, table: str, key: str) -> str:
+        """The keys of all rows."""
+        return f"SELECT {key} FROM {table}"  # noqa: S608
+
+
+POSTGRESQL = Dialect(
+    name="postgresql",
+    driver="org.postgresql.Driver",
+    in_flight="SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS in_flight",
+    version="row_version",
+    bound="{}",
+)
+SQL_SERVER = Dialect(
+    name="sqlserver",
+    driver="com.microsoft.sqlserver.jdbc.SQLServerDriver",
+    in_flight="SELECT CONVERT(bigint, MIN_ACTIVE_ROWVERSION()) AS in_flight",
+    version="CONVERT(bigint, row_version)",
+    bound="CONVERT(binary(8), CONVERT(bigint, {}))",
+)
+
+
+def dialect_of(jdbc_url: str) -> Dialect:
+    """The dialect of `jdbc:<name>:...`; raises ValueError for one that is not spoken here."""
+    for dialect in (POSTGRESQL, SQL_SERVER):
+        if jdbc_url.startswith(f"jdbc:{dialect.name}:"):
+            return dialect
+    raise ValueError(f"No dialect for {jdbc_url.split(';')[0]!r}: jdbc:postgresql: and jdbc:sqlserver: are spoken.")

@@ -1,0 +1,130 @@
+"""Extraction of a SQL table into bronze by row version: no version lost, none twice, deletions seen.
+
+Reads the versions from where the last good run ended up to the smallest one still in flight, and appends those that
+bronze does not hold. A row that has gone is found by counting first (cheap), and only when the counts differ by
+comparing keys; it is appended as a version `is_deleted` with what the row held last. A row that comes back is a new
+version. The number of such a deletion is the last one that was final: below any version the row may get later.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from spark_jobs import job, rules
+from spark_jobs.bronze.dialects import Dialect, dialect_of
+from spark_jobs.slices import Slice
+
+FETCH_ROWS = 10_000
+
+
+class SourceWentBack(Exception):
+    """The source gives smaller versions than it did: it was restored or replaced, and its new rows would not be seen."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A SQL table, its primary key, and its columns with their types in bronze (the key among them)."""
+
+    table: str
+    target: str
+    key: str
+    columns: Mapping[str, str]
+
+    @property
+    def live(self) -> str:
+        """How the outcome calls the number of rows that are not deleted."""
+        return f"{self.table}:live"
+
+
+class Database:
+    """Questions to the source. The password goes into the reader's options only, where Spark hides it from plans."""
+
+    def __init__(self, run: job.Job) -> None:
+        self.dialect: Dialect = dialect_of(run.arguments.jdbc_url)
+        self._read = run.spark.read.format("jdbc").options(
+            url=run.arguments.jdbc_url,
+            driver=self.dialect.driver,
+            user=run.arguments.sql_user,
+            password=run.platform.secret(run.spark, "sql_password"),
+            fetchsize=str(FETCH_ROWS),
+        )
+
+    def rows(self, query: str) -> DataFrame:
+        return self._read.option("query", query).load()
+
+    def number(self, query: str) -> int:
+        row = self.rows(query).head()
+        assert row is not None
+        return int(row[0])
+
+
+def extract(run: job.Job, source: Source) -> None:
+    """Append to bronze what has changed in the source, deletions included."""
+    database, last = Database(run), run.last_run()
+    read = last.source_versions if last and not run.rebuild else {}
+    low, high = read.get(source.table, 0), database.number(database.dialect.in_flight)
+    if high < low:
+        raise SourceWentBack(
+            f"{source.table} was read up to version {low}, and now says that {high} is still to come. After a restore of "
+            "the source run this job once with --full."
+        )
+    fresh = new_versions(run, source, database, low, high)
+    live = read.get(source.live)
+    if live is not None:
+        live += fresh.count() - known_of(run, source, fresh)
+    append(run, source, fresh, is_deleted=False)
+    present = database.number(database.dialect.count(source.table, high))
+    if live != present:
+        everything = living(run.table(source.target), source)
+        keys = database.rows(database.dialect.keys(source.table, source.key)).select(_typed(source, source.key))
+        gone = everything.join(keys, source.key, "left_anti").withColumn("row_version", F.lit(high - 1).cast("bigint"))
+        append(run, source, Slice.of(gone.select(*source.columns, "row_version")), is_deleted=True)
+        live = living(run.table(source.target), source).count()
+    run.outcome.source_versions |= {source.table: high, source.live: live}
+
+
+def new_versions(run: job.Job, source: Source, database: Database, low: int, high: int) -> Slice:
+    """Versions from `low` up to but not `high` that bronze does not hold."""
+    versions = database.rows(database.dialect.versions(source.table, list(source.columns), low, high))
+    typed = versions.select(*(_typed(source, name) for name in source.columns), F.col("row_version").cast("bigint"))
+    known = run.table(source.target).where(f"row_version >= {low} AND NOT is_deleted")
+    return Slice.of(typed.join(known, [source.key, "row_version"], "left_anti"))
+
+
+def known_of(run: job.Job, source: Source, fresh: Slice) -> int:
+    """Of how many of the fresh rows bronze holds a living version already."""
+    if fresh.is_nothing:
+        return 0
+    return living(fresh.among(run.table(source.target), source.key), source).count()
+
+
+def living(versions: DataFrame, source: Source) -> DataFrame:
+    """The latest version of each row that is not deleted."""
+    return rules.latest(versions, (source.key,), F.col("row_version"), F.col("is_deleted")).where("NOT is_deleted")
+
+
+def append(run: job.Job, source: Source, versions: Slice, *, is_deleted: bool) -> None:
+    if versions.is_nothing or versions.frame is None:
+        return
+    now = F.current_timestamp()
+    rows = versions.frame.withColumn("is_deleted", F.lit(is_deleted)).withColumn("ingested_at", now)
+    rows.writeTo(f"{run.catalog}.{source.target}").append()
+    outcome = run.outcome
+    outcome.rows_out[source.target] = outcome.rows_out.get(source.target, 0) + versions.count()
+    outcome.rows_in[source.table] = outcome.rows_in.get(source.table, 0) + versions.count()
+
+
+def _typed(source: Source, name: str) -> Column:
+    return F.col(name).cast(source.columns[name]).alias(name)
+
+
+def arguments(name: str) -> argparse.ArgumentParser:
+    parser = job.parser(name)
+    parser.add_argument("--jdbc-url", required=True)
+    parser.add_argument("--sql-user", required=True, help="its password: FITNESS_SQL_PASSWORD or the secret scope")
+    return parser

@@ -1,0 +1,57 @@
+"""One Spark for all tests here: a Spark Connect server in this machine's memory, as batch jobs have it in production.
+
+Settings reach the server's JVM only through its environment, so they are set before it starts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from local.jars import jar_folder
+from tests.spark.pipeline import Pipeline
+
+SETTINGS = {
+    "spark.driver.extraClassPath": f"{jar_folder('spark')}/*",
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.memory": "2g",
+    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.timezone=UTC",
+    "spark.connect.grpc.binding.address": "127.0.0.1",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+}
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    folder = tmp_path_factory.mktemp("spark")
+    settings = SETTINGS | {"spark.sql.warehouse.dir": str(folder / "warehouse")}
+    (folder / "spark-defaults.conf").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    os.environ |= {
+        "SPARK_CONF_DIR": str(folder),
+        "PYSPARK_PYTHON": sys.executable,
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+    }
+    os.environ.pop("SPARK_REMOTE", None)
+    session = SparkSession.builder.remote("local[2]").getOrCreate()
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def pipeline(spark: SparkSession, tmp_path: Path) -> Iterator[Pipeline]:
+    """All batch jobs over an empty lake of their own."""
+    lake = Pipeline(spark, tmp_path)
+    yield lake
+    lake.forget()
