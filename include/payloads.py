@@ -19,7 +19,8 @@ def python_file(settings: Settings, job_name: str) -> str:
 def common_arguments(settings: Settings, run_id: str) -> list[str]:
     """The arguments of every job: where the tables are, and whose run this is."""
     storage = ["--storage-root", settings.storage_root] if settings.storage_root else []
-    return ["--catalog", settings.catalog, *storage, "--run-id", run_id]
+    secrets = ["--secret-scope", settings.secret_scope] if settings.secret_scope else []
+    return ["--catalog", settings.catalog, *storage, *secrets, "--run-id", run_id]
 
 
 def kafka_arguments(settings: Settings, topics: Sequence[str]) -> list[str]:

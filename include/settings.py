@@ -143,6 +143,7 @@ class Settings(_Part):
         description="Tables lie at <root>/<schema>/<table>; none: the catalog manages them."
     )
     checkpoint_root: str
+    secret_scope: str | None = Field(description="Where jobs find secrets; none: in their environment.")
     paused_at_creation: bool
     databricks: Databricks
     batch: Batch

@@ -12,6 +12,8 @@ isolate()
 from airflow.dag_processing.dagbag import DagBag  # noqa: E402
 
 from include.settings import settings  # noqa: E402
+from local.home import Home  # noqa: E402
+from tests.dags.running import workspace  # noqa: E402
 
 
 @contextmanager
@@ -31,6 +33,13 @@ def dagbag(request: pytest.FixtureRequest) -> DagBag:
         bag = DagBag(REPO / "dags")
     bag.environment = request.param
     return bag
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A workspace server that runs, and to which `databricks_default` leads."""
+    with workspace(tmp_path_factory.mktemp("workspace")) as home:
+        yield home
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,11 @@
 `FITNESS_UPDATE_GOLDEN=1 pytest tests/dags/test_payloads.py` writes the golden files anew.
 """
 
+import importlib
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from databricks.sdk.service.compute import ClusterSpec
@@ -14,7 +16,7 @@ from databricks.sdk.service.jobs import JobEnvironment, SubmitTask
 from include.payloads import batch_arguments, batch_run, stream_cluster
 from include.pipeline import JOBS, Needs
 from include.settings import load
-from tests.dags.airflow_home import DEPLOYMENT, REPO
+from tests.dags.airflow_home import DEPLOYMENT
 
 GOLDEN = Path(__file__).parent / "golden"
 ENVIRONMENTS = ["local", "dev", "prod"]
@@ -65,11 +67,6 @@ def test_a_misspelt_field_would_be_seen():
     ]
 
 
-@pytest.mark.parametrize("job", JOBS.values(), ids=lambda job: job.name)
-def test_every_job_has_its_file(job):
-    assert (REPO / "spark_jobs" / f"{job.name.replace('.', '/')}.py").is_file()
-
-
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_jobs_are_told_only_what_they_need(name):
     environment = load(name, DEPLOYMENT)
@@ -79,3 +76,21 @@ def test_jobs_are_told_only_what_they_need(name):
         assert ("--bootstrap-servers" in arguments) == (job.needs is Needs.KAFKA)
         assert ("--storage-root" in arguments) == (name == "local")
         assert not any("password" in argument.lower() for argument in arguments)
+
+
+@pytest.mark.parametrize("job", JOBS.values(), ids=lambda job: job.name)
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_every_job_understands_what_it_is_told(name, job, monkeypatch):
+    """Up to where it asks for Spark; an argument that it does not know would have ended it before."""
+
+    class Understood(Exception):
+        pass
+
+    def no_spark():
+        raise Understood
+
+    monkeypatch.setattr("spark_jobs.job.SparkSession", SimpleNamespace(getActiveSession=no_spark))
+    module = importlib.import_module(f"spark_jobs.{job.name}")
+    for rebuild in (["--full"], ["--keys", "12"], ["--from-date", "2026-01-01", "--to-date", "2026-01-02"], []):
+        with pytest.raises(Understood):
+            module.main([*batch_arguments(load(name, DEPLOYMENT), job, "RUN"), *rebuild])

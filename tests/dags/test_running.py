@@ -12,15 +12,9 @@ from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from tests.dags.running import run_dag, states, tiny_jobs, workspace
+from tests.dags.running import run_dag, states, tiny_jobs
 
 FAILING = 'def match(address):\n    raise ValueError(f"no member has {address}")\n\nmatch("aa:bb")\n'
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory, metadata):
-    with workspace(tmp_path_factory.mktemp("workspace")) as home:
-        yield home
 
 
 def calls(folder: Path, layer: str) -> dict[str, list[str]]:
@@ -37,7 +31,7 @@ def xcom(run, task_id: str, key: str):
 
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["waits in the task", "waits in the triggerer"])
-def test_gold_runs_every_job_with_its_arguments_and_rebuilds_what_was_asked(home, tmp_path, deferrable):
+def test_gold_runs_every_job_with_its_arguments_and_rebuilds_what_was_asked(home, metadata, tmp_path, deferrable):
     request = {"job": "gold.user_activity", "from_date": "2026-02-01", "to_date": "2026-02-28"}
     with tiny_jobs(tmp_path, {}, deferrable=deferrable) as bag:
         run = run_dag(bag, "gold", {"rebuild": request})
@@ -53,7 +47,7 @@ def test_gold_runs_every_job_with_its_arguments_and_rebuilds_what_was_asked(home
 
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["waits in the task", "waits in the triggerer"])
-def test_a_failing_job_shows_its_python_error_and_a_link_to_its_run(home, tmp_path, capfd, deferrable):
+def test_a_failing_job_shows_its_python_error_and_a_link_to_its_run(home, metadata, tmp_path, capfd, deferrable):
     with tiny_jobs(tmp_path, {"bronze.gym_visits": FAILING}, deferrable=deferrable) as bag:
         run = run_dag(bag, "bronze")
     log = "".join(capfd.readouterr())
@@ -75,7 +69,7 @@ def test_a_failing_job_shows_its_python_error_and_a_link_to_its_run(home, tmp_pa
     assert run.state == "failed", "what the others brought goes on, and yet the run is red"
 
 
-def test_a_table_that_failed_stops_only_those_that_need_it(home, tmp_path):
+def test_a_table_that_failed_stops_only_those_that_need_it(home, metadata, tmp_path):
     with tiny_jobs(tmp_path, {"silver.workout_events": FAILING}) as bag:
         run = run_dag(bag, "silver")
     found = states(run)
@@ -86,17 +80,18 @@ def test_a_table_that_failed_stops_only_those_that_need_it(home, tmp_path):
     assert found["gym_visits"] == found["announce"] == "success"
 
 
-def test_the_rebuild_dag_does_nothing_by_default(home, tmp_path):
+def test_the_rebuild_dag_does_nothing_by_default(home, metadata, tmp_path):
     with tiny_jobs(tmp_path, {}) as bag:
         run = run_dag(bag, "rebuild", {"job": "gold.user_activity", "full": True})
     assert states(run) == {"plan": "success", "run": "skipped"}
 
 
-def test_a_rebuild_is_handed_to_the_dag_of_its_layer(home, tmp_path):
+def test_a_rebuild_is_handed_to_the_dag_of_its_layer(home, metadata, tmp_path):
     with tiny_jobs(tmp_path, {}) as bag:
         bag.dags["rebuild"].get_task("run").wait_for_completion = False  # nobody runs gold here
         run = run_dag(bag, "rebuild", {"job": "gold.user_activity", "keys": ["12"], "dry_run": False})
     assert states(run) == {"plan": "success", "run": "success"}
     with create_session() as session:
-        [conf] = session.scalars(select(DagRun.conf).where(DagRun.dag_id == "gold", DagRun.state == "queued"))
+        newest = select(DagRun.conf).where(DagRun.dag_id == "gold").order_by(DagRun.id.desc()).limit(1)
+        conf = session.scalars(newest).one()
     assert conf == {"rebuild": {"job": "gold.user_activity", "keys": ["12"]}}

@@ -15,7 +15,7 @@ from airflow.providers.databricks.triggers.databricks import DatabricksExecution
 from airflow.sdk.exceptions import TaskDeferred
 
 from include.databricks_tasks import SparkJobOperator, idempotency_token, spark_job
-from tests.dags.running import OBEDIENT, tiny_jobs, workspace
+from tests.dags.running import OBEDIENT, tiny_jobs
 
 SLOW = 'import pathlib, time\npathlib.Path(__file__).with_suffix(".began").touch()\ntime.sleep(60)\n'
 FAILING = 'raise ValueError("no such member")\n'
@@ -72,12 +72,6 @@ class Try:
         with pytest.raises(WorkerDied):
             self.operator.execute(self.context)
         return self.operator.run_id
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    with workspace(tmp_path_factory.mktemp("workspace")) as home:
-        yield home
 
 
 @pytest.fixture

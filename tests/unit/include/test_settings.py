@@ -17,6 +17,7 @@ def document():
         "catalog": "spark_catalog",
         "storage_root": "file://${FITNESS_HOME}/lake",
         "checkpoint_root": "file:///c",
+        "secret_scope": None,
         "paused_at_creation": False,
         "databricks": {
             "connection_id": "databricks_default",
