@@ -1,31 +1,23 @@
-"""`bronze.registrations`: one row is one version of a row of `app.registered_users`, or its deletion.
+"""`bronze.registrations`: one row is one version of a row of `app.registered_users`.
 
-Key: user_id, row_version, is_deleted. See extraction.py for how no version is lost and deletions are seen.
+Key: user_id, row_version, is_deleted. From the operational database by JDBC, as spark_jobs/bronze/extraction.py says.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
-from spark_jobs import job
-from spark_jobs.bronze.extraction import Source, arguments, extract
+from spark_jobs.bronze import extraction
 
-SOURCE = Source(
+SOURCE = extraction.Source(
     table="app.registered_users",
     target="bronze.registrations",
-    key="user_id",
-    columns={
-        "user_id": "BIGINT",
-        "device_id": "BIGINT",
-        "mac_address": "STRING",
-        "registered_at": "TIMESTAMP",
-    },
+    columns=("user_id", "device_id", "mac_address", "registered_at"),
 )
 
 
-def main(argv: Sequence[str]) -> int:
-    return job.run(SOURCE.target, argv, lambda run: extract(run, SOURCE), [SOURCE.target], arguments(SOURCE.target))
+def main(argv: list[str]) -> int:
+    return extraction.main(SOURCE, argv)
 
 
 if __name__ == "__main__":
