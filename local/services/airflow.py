@@ -55,6 +55,13 @@ def environment(home: Home) -> dict[str, str]:
         "LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
         "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": str(STALE_SECONDS),
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",  # a server of the scheduler's own, which listens everywhere
+        "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",  # tasks of a killed scheduler wait no longer
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
+        # tasks outlive a restart of the API server or of PostgreSQL
+        "WORKERS__EXECUTION_API_RETRIES": "12",
+        "WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "8",
+        "WORKERS__EXECUTION_API_TIMEOUT": "30",
+        "WORKERS__MAX_FAILED_HEARTBEATS": "10",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "15",  # new files; changed ones are seen first of all below
         "DAG_PROCESSOR__FILE_PARSING_SORT_MODE": "modified_time",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
@@ -174,16 +181,18 @@ def heartbeat_trouble(latest: str | None, started_at: float, now: float) -> str 
     return None if age < STALE_SECONDS else f"its last heartbeat is {age:.0f} s old"
 
 
-def _component(name: str, command: str, patience_seconds: float = 120) -> Part:
+def _component(name: str, command: str, patience_seconds: float = 240) -> Part:
     part = f"airflow_{name}"
     return Part(
         name=part,
         # their log servers listen on every address; the API server reads the same files without them
         prepare=_prepare(part, command, *(["--skip-serve-logs"] if name != "dag_processor" else [])),
         ready=_heartbeat_ready(name),
-        needs=("postgres",),
+        # of its API: what the scheduler starts at once would fail without it
+        needs=("postgres", "airflow_api") if name == "scheduler" else ("postgres",),
         before=migrate,
         patience_seconds=patience_seconds,
+        stuck_seconds=20,  # beyond the 30 s after which a heartbeat is stale
         stop_seconds=20,
     )
 
@@ -196,7 +205,7 @@ PARTS = (
         needs=("postgres",),
         before=migrate,
         ports=("airflow_api",),
-        patience_seconds=120,
+        patience_seconds=240,
     ),
     _component("scheduler", "scheduler"),
     _component("dag_processor", "dag-processor"),

@@ -46,7 +46,9 @@ class Part:
     before: Callable[[Home], None] | None = None
     settle: Callable[[Home], None] | None = None
     ports: tuple[str, ...] = ()
-    patience_seconds: float = 90
+    patience_seconds: float = 180  # a busy machine takes three times what a quiet one does
+    stuck_seconds: float = 180  # in trouble for so long, a process that runs is restarted
+    adopts: bool = False  # takes over what its killed predecessor had started, so that is not ended
     stop_signal: str = "TERM"
     stop_seconds: int = 15
     stop_group: bool = field(default=True)  # send the stop signal to the whole process group

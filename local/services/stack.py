@@ -18,7 +18,7 @@ from local.home import Home
 from local.services import java, stream
 from local.services.part import Part, PartFailed, free_bytes, reason
 from local.services.parts import PARTS, STOP_ORDER
-from local.services.supervisor import Process, Supervisor, port_owner, sweep
+from local.services.supervisor import WATCH, Process, Supervisor, port_owner, sweep
 
 Say = Callable[[str], None]
 
@@ -164,6 +164,7 @@ def down(home: Home, say: Say) -> int:
     with locked(home, say):
         supervisor = Supervisor(home)
         if supervisor.pid() is not None:
+            supervisor.stop(WATCH)
             stream.down(home)
             for level in STOP_ORDER:
                 with ThreadPoolExecutor(len(level)) as pool:

@@ -22,6 +22,8 @@ from local.home import MARK, REPO, Home
 from local.services.part import Part, PartFailed, base_environment, write_private
 
 # supervisord's faults, http://supervisord.org/api.html
+WATCH = "watch"  # the program beside the parts that restarts those that hang
+
 BAD_NAME, ALREADY_STARTED, NOT_RUNNING = 10, 60, 70
 
 
@@ -85,6 +87,17 @@ stdout_logfile_maxbytes=20MB
 stdout_logfile_backups=2
 """
         )
+    watch = shlex.join([sys.executable, "-m", "local.services.watch"])
+    sections.append(
+        f"""\
+[program:{WATCH}]
+command={quoted(watch)}
+redirect_stderr=true
+stdout_logfile={quoted(home.logs / f"{WATCH}.log")}
+stdout_logfile_maxbytes=2MB
+stdout_logfile_backups=1
+"""
+    )
     return "\n".join(sections)
 
 

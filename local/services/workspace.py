@@ -29,6 +29,7 @@ PART = Part(
     ready=_ready,
     needs=("spark",),  # runs that it finds waiting start at once
     ports=("workspace",),
+    adopts=True,
     stop_seconds=40,  # it ends its jobs first
     stop_group=False,
 )
