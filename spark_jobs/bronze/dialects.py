@@ -1,8 +1,7 @@
-"""What differs between Azure SQL and PostgreSQL when rows are read by their version.
+"""The SQL that differs between PostgreSQL (one machine) and SQL Server (Azure): versions of rows, and what is in flight.
 
-Both give every row a version that rises with each write, and both let transactions commit in another order than they
-began. A reader that remembers the highest version it saw would miss rows whose transaction commits late; one that
-stops below the oldest transaction still in flight does not.
+A row's version rises with every change of it. Versions are given out before their transactions commit, so those that are
+still in flight have to be waited for: `in_flight` asks for the smallest that may still appear. All smaller ones are final.
 """
 
 from __future__ import annotations
@@ -11,58 +10,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
-class UnknownDialect(Exception):
-    """A JDBC URL of a database that no dialect describes."""
-
-
 @dataclass(frozen=True)
 class Dialect:
-    """`driver`: JDBC class. `limit`: expression of the first row version that may still be in flight, a BIGINT.
-    `row_version`: expression of a row's version as a BIGINT."""
+    """`in_flight` returns one BIGINT `in_flight`; `version` is the row version as BIGINT; `bound` a version as it is
+    stored, for an index to be used; `driver` the JDBC class."""
 
+    name: str
     driver: str
-    limit: str
-    row_version: str
+    in_flight: str
+    version: str
+    bound: str
 
-    def state(self, table: str, since: int) -> str:
-        """One row: row_limit, fresh (rows with since <= version < row_limit), settled (all rows below row_limit)."""
-        below = f"{self.row_version} < bounds.row_limit"
-        return (
-            f"SELECT MAX(bounds.row_limit) AS row_limit, "
-            f"COUNT(CASE WHEN {self.row_version} >= {since:d} AND {below} THEN 1 END) AS fresh, "
-            f"COUNT(CASE WHEN {below} THEN 1 END) AS settled "
-            f"FROM (SELECT {self.limit} AS row_limit) bounds LEFT JOIN {table} ON 1 = 1"
-        )
+    def versions(self, table: str, columns: Sequence[str], low: int, high: int) -> str:
+        """Rows with low <= version < high, with their version as BIGINT `row_version`."""
+        where = f"row_version >= {self.bound.format(low)} AND row_version < {self.bound.format(high)}"
+        return f"SELECT {', '.join(columns)}, {self.version} AS row_version FROM {table} WHERE {where}"  # noqa: S608
 
-    def versions(self, table: str, columns: Sequence[str], since: int, until: int) -> str:
-        """The rows with since <= version < until."""
-        return (
-            f"SELECT {', '.join(columns)}, {self.row_version} AS row_version FROM {table} "
-            f"WHERE {self.row_version} >= {since:d} AND {self.row_version} < {until:d}"
-        )
+    def count(self, table: str, high: int) -> str:
+        """How many rows have a version below `high`."""
+        return f"SELECT COUNT(*) AS present FROM {table} WHERE row_version < {self.bound.format(high)}"  # noqa: S608
 
     def keys(self, table: str, key: str) -> str:
-        """The keys of all rows that are there."""
-        return f"SELECT {key} FROM {table}"
+        """The keys of all rows."""
+        return f"SELECT {key} FROM {table}"  # noqa: S608
 
 
-DIALECTS = {
-    "postgresql": Dialect(
-        driver="org.postgresql.Driver",
-        limit="pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
-        row_version="row_version",
-    ),
-    "sqlserver": Dialect(
-        driver="com.microsoft.sqlserver.jdbc.SQLServerDriver",
-        limit="CAST(MIN_ACTIVE_ROWVERSION() AS BIGINT)",
-        row_version="CAST(row_version AS BIGINT)",
-    ),
-}
+POSTGRESQL = Dialect(
+    name="postgresql",
+    driver="org.postgresql.Driver",
+    in_flight="SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS in_flight",
+    version="row_version",
+    bound="{}",
+)
+SQL_SERVER = Dialect(
+    name="sqlserver",
+    driver="com.microsoft.sqlserver.jdbc.SQLServerDriver",
+    in_flight="SELECT CONVERT(bigint, MIN_ACTIVE_ROWVERSION()) AS in_flight",
+    version="CONVERT(bigint, row_version)",
+    bound="CONVERT(binary(8), CONVERT(bigint, {}))",
+)
 
 
-def of(jdbc_url: str) -> Dialect:
-    """The dialect of a JDBC URL; raises UnknownDialect."""
-    name = jdbc_url.removeprefix("jdbc:").split(":")[0]
-    if not jdbc_url.startswith("jdbc:") or name not in DIALECTS:
-        raise UnknownDialect(f"No dialect for a URL of {name!r}; known are {', '.join(DIALECTS)}.")
-    return DIALECTS[name]
+def dialect_of(jdbc_url: str) -> Dialect:
+    """The dialect of `jdbc:<name>:...`; raises ValueError for one that is not spoken here."""
+    for dialect in (POSTGRESQL, SQL_SERVER):
+        if jdbc_url.startswith(f"jdbc:{dialect.name}:"):
+            return dialect
+    raise ValueError(f"No dialect for {jdbc_url.split(';')[0]!r}: jdbc:postgresql: and jdbc:sqlserver: are spoken.")

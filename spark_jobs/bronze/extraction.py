@@ -1,132 +1,130 @@
-"""How a table of the operational database gets to bronze: every version of its rows that a run sees, and deletions.
+"""Extraction of a SQL table into bronze by row version: no version lost, none twice, deletions seen.
 
-A run reads the rows whose version is at least the limit at which the last run stopped and below the present limit
-(below which no transaction is in flight). A row that is there no more is appended once more, with its last values and
-`is_deleted`. Versions that bronze has already are not appended again, so a run may be repeated.
+Reads the versions from where the last good run ended up to the smallest one still in flight, and appends those that
+bronze does not hold. A row that has gone is found by counting first (cheap), and only when the counts differ by
+comparing keys; it is appended as a version `is_deleted` with what the row held last. A row that comes back is a new
+version. The number of such a deletion is the last one that was final: below any version the row may get later.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import job, rules
-from spark_jobs.bronze import dialects
-from spark_jobs.slices import Slice, literal
+from spark_jobs.bronze.dialects import Dialect, dialect_of
+from spark_jobs.slices import Slice
 
-FETCH_SIZE = "10000"
+FETCH_ROWS = 10_000
+
+
+class SourceWentBack(Exception):
+    """The source gives smaller versions than it did: it was restored or replaced, and its new rows would not be seen."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """`table`: in the operational database. `target`: in bronze. `columns`: those of the source, the key first."""
+    """A SQL table, its primary key, and its columns with their types in bronze (the key among them)."""
 
     table: str
     target: str
-    columns: tuple[str, ...]
-
-    @property
-    def key(self) -> str:
-        return self.columns[0]
+    key: str
+    columns: Mapping[str, str]
 
     @property
     def live(self) -> str:
-        """Under which name a run's outcome keeps the number of rows that it knows to be in the source."""
-        return f"{self.table} (rows)"
+        """How the outcome calls the number of rows that are not deleted."""
+        return f"{self.table}:live"
 
 
-def main(source: Source, argv: Sequence[str]) -> int:
-    arguments = job.parser(source.target)
-    arguments.add_argument("--jdbc-url", required=True, help="the operational database")
-    arguments.add_argument("--sql-user", required=True, help="its user; the password is the secret sql_password")
-    return job.run(source.target, argv, functools.partial(extract, source=source), [source.target], arguments)
+class Database:
+    """Questions to the source. The password goes into the reader's options only, where Spark hides it from plans."""
+
+    def __init__(self, run: job.Job) -> None:
+        self.dialect: Dialect = dialect_of(run.arguments.jdbc_url)
+        self._read = run.spark.read.format("jdbc").options(
+            url=run.arguments.jdbc_url,
+            driver=self.dialect.driver,
+            user=run.arguments.sql_user,
+            password=run.platform.secret(run.spark, "sql_password"),
+            fetchsize=str(FETCH_ROWS),
+        )
+
+    def rows(self, query: str) -> DataFrame:
+        return self._read.option("query", query).load()
+
+    def number(self, query: str) -> int:
+        row = self.rows(query).head()
+        assert row is not None
+        return int(row[0])
 
 
 def extract(run: job.Job, source: Source) -> None:
-    """Append to bronze what is new in the source."""
-    dialect = dialects.of(run.arguments.jdbc_url)
-    last = None if run.rebuild else run.last_run()
-    since = last.source_versions.get(source.table, 0) if last else 0
-    state = _query(run, dialect.state(source.table, since)).head()
-    assert state is not None
-    limit, appended = int(state["row_limit"]), 0
-    live = last.source_versions.get(source.live) if last else None
-
-    if state["fresh"]:
-        fresh = _query(run, dialect.versions(source.table, source.columns, since, limit))
-        fresh = fresh.withColumn("is_deleted", F.lit(False))
-        keys = Slice.of(fresh.select(source.key))
-        if live is not None:
-            known = alive(keys.among(run.table(source.target), source.key), source.key)
-            live += keys.count() - known.count()
-        appended += _append(run, source, fresh, since)
-    if live is None:
-        live = alive(run.table(source.target), source.key).count()
-    if live != state["settled"]:
-        present = _query(run, dialect.keys(source.table, source.key))
-        gone = deletions(run.table(source.target), present, source.key, limit)
-        deleted = _append(run, source, gone, limit - 1)
-        live -= deleted
-        appended += deleted
-
-    run.outcome.rows_in[source.table] = int(state["fresh"])
-    run.outcome.rows_out[source.target] = appended
-    run.outcome.source_versions |= {source.table: limit, source.live: live}
+    """Append to bronze what has changed in the source, deletions included."""
+    database, last = Database(run), run.last_run()
+    read = last.source_versions if last and not run.rebuild else {}
+    low, high = read.get(source.table, 0), database.number(database.dialect.in_flight)
+    if high < low:
+        raise SourceWentBack(
+            f"{source.table} was read up to version {low}, and now says that {high} is still to come. After a restore of "
+            "the source run this job once with --full."
+        )
+    fresh = new_versions(run, source, database, low, high)
+    live = read.get(source.live)
+    if live is not None:
+        live += fresh.count() - known_of(run, source, fresh)
+    append(run, source, fresh, is_deleted=False)
+    present = database.number(database.dialect.count(source.table, high))
+    if live != present:
+        everything = living(run.table(source.target), source)
+        keys = database.rows(database.dialect.keys(source.table, source.key)).select(_typed(source, source.key))
+        gone = everything.join(keys, source.key, "left_anti").withColumn("row_version", F.lit(high - 1).cast("bigint"))
+        append(run, source, Slice.of(gone.select(*source.columns, "row_version")), is_deleted=True)
+        live = living(run.table(source.target), source).count()
+    run.outcome.source_versions |= {source.table: high, source.live: live}
 
 
-def alive(versions: DataFrame, key: str) -> DataFrame:
-    """Of each key the latest version, if that is no deletion. A deletion comes after a row of the same version."""
-    return rules.latest(versions, (key,), F.col("row_version"), F.col("is_deleted")).where("NOT is_deleted")
+def new_versions(run: job.Job, source: Source, database: Database, low: int, high: int) -> Slice:
+    """Versions from `low` up to but not `high` that bronze does not hold."""
+    versions = database.rows(database.dialect.versions(source.table, list(source.columns), low, high))
+    typed = versions.select(*(_typed(source, name) for name in source.columns), F.col("row_version").cast("bigint"))
+    known = run.table(source.target).where(f"row_version >= {low} AND NOT is_deleted")
+    return Slice.of(typed.join(known, [source.key, "row_version"], "left_anti"))
 
 
-def deletions(versions: DataFrame, present: DataFrame, key: str, limit: int) -> DataFrame:
-    """Versions that say which rows, known below `limit`, are not `present` any more.
-
-    They get the highest settled version: above all that were seen of the row, and below any that may come if the row is
-    inserted again.
-    """
-    gone = alive(versions, key).join(present.select(key), key, "left_anti")
-    return gone.withColumns({"row_version": F.lit(limit - 1).cast("bigint"), "is_deleted": F.lit(True)})
+def known_of(run: job.Job, source: Source, fresh: Slice) -> int:
+    """Of how many of the fresh rows bronze holds a living version already."""
+    if fresh.is_nothing:
+        return 0
+    return living(fresh.among(run.table(source.target), source.key), source).count()
 
 
-def _query(run: job.Job, query: str) -> DataFrame:
-    arguments = run.arguments
-    return (
-        run.spark.read.format("jdbc")
-        .option("url", arguments.jdbc_url)
-        .option("driver", dialects.of(arguments.jdbc_url).driver)
-        .option("user", arguments.sql_user)
-        .option("password", run.platform.secret(run.spark, "sql_password"))
-        .option("fetchsize", FETCH_SIZE)
-        .option("query", query)
-        .load()
-    )
+def living(versions: DataFrame, source: Source) -> DataFrame:
+    """The latest version of each row that is not deleted."""
+    return rules.latest(versions, (source.key,), F.col("row_version"), F.col("is_deleted")).where("NOT is_deleted")
 
 
-def _append(run: job.Job, source: Source, versions: DataFrame, since: int) -> int:
-    """Append those versions (none is below `since`) that the target does not hold; how many.
+def append(run: job.Job, source: Source, versions: Slice, *, is_deleted: bool) -> None:
+    if versions.is_nothing or versions.frame is None:
+        return
+    now = F.current_timestamp()
+    rows = versions.frame.withColumn("is_deleted", F.lit(is_deleted)).withColumn("ingested_at", now)
+    rows.writeTo(f"{run.catalog}.{source.target}").append()
+    outcome = run.outcome
+    outcome.rows_out[source.target] = outcome.rows_out.get(source.target, 0) + versions.count()
+    outcome.rows_in[source.table] = outcome.rows_in.get(source.table, 0) + versions.count()
 
-    An insert-only MERGE rather than an append: two runs at once cannot both insert the same version.
-    """
-    target = f"{run.catalog}.{source.target}"
-    rows = versions.select(*source.columns, "row_version", "is_deleted").withColumn(
-        "ingested_at", F.current_timestamp()
-    )
-    view = f"versions_of_{source.target.replace('.', '_')}"
-    rows.createOrReplaceTempView(view)
-    try:
-        merged = run.spark.sql(
-            f"""
-            MERGE INTO {target} AS target USING {view} AS source
-            ON target.{source.key} = source.{source.key} AND target.row_version = source.row_version
-               AND target.is_deleted = source.is_deleted AND target.row_version >= {literal(since)}
-            WHEN NOT MATCHED THEN INSERT *
-            """
-        ).head()
-    finally:
-        run.spark.catalog.dropTempView(view)
-    return int(merged["num_inserted_rows"]) if merged else 0
+
+def _typed(source: Source, name: str) -> Column:
+    return F.col(name).cast(source.columns[name]).alias(name)
+
+
+def arguments(name: str) -> argparse.ArgumentParser:
+    parser = job.parser(name)
+    parser.add_argument("--jdbc-url", required=True)
+    parser.add_argument("--sql-user", required=True, help="its password: FITNESS_SQL_PASSWORD or the secret scope")
+    return parser

@@ -1,39 +1,50 @@
-"""`bronze.kafka_multiplex`: one row is one Kafka record, bytes as they came.
+"""`bronze.kafka_multiplex`: one row is one Kafka record of any topic, bytes as they came.
 
-Key: topic, partition, offset. This job brings the topics that it is told (all but `bpm`, which the stream brings
-itself), as a stream that ends when it has read what was there at its start. Exactly once: the checkpoint says which
-offsets a batch has, and Delta refuses a batch that it holds already.
+Key: topic, partition, offset. This job brings the topics that change data capture fills (`workout`, `user_profile`); the
+heart-rate stream brings `bpm`. It reads what has been committed since its checkpoint and ends. Exactly once: the offsets
+of a batch are fixed in the checkpoint before it is read, and Delta notes the batch in the commit that holds its rows.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
+from collections.abc import Sequence
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import job
 
 TARGET = "bronze.kafka_multiplex"
-RECORDS_PER_BATCH = 500_000
+MOST_RECORDS = 500_000  # of a batch, so that what waits after an outage is taken in bounded steps
+DATA_LOSS = ("KAFKA_DATA_LOSS", "Some data may have been lost", "data loss", "OffsetOutOfRange")
 
 
-def records(spark: SparkSession, bootstrap_servers: str, topics: str, options: dict[str, str]) -> DataFrame:
-    """Endless records of topics, as rows of the target."""
-    reader = (
-        spark.readStream.format("kafka")
-        .option("kafka.bootstrap.servers", bootstrap_servers)
-        .option("subscribe", topics)
-        .option("startingOffsets", "earliest")
-        .option("includeHeaders", "true")
-        .option("maxOffsetsPerTrigger", RECORDS_PER_BATCH)
-        # A record that Kafka has dropped before it was read is lost: fail and say so, rather than go on in silence.
-        .option("failOnDataLoss", "true")
-        .option("kafka.isolation.level", "read_committed")
+class RecordsLost(Exception):
+    """Kafka has deleted records that were never read: retention is shorter than this job was away."""
+
+
+def records(run: job.Job) -> DataFrame:
+    """The topics' committed records as rows of the multiplex table."""
+    given = run.arguments
+    options = dict(option.split("=", 1) for option in given.kafka_option)
+    if any(name.removeprefix("kafka.").startswith("sasl.") for name in options):
+        options["sasl.jaas.config"] = run.platform.secret(run.spark, "kafka_jaas")
+    reader = run.spark.readStream.format("kafka").options(
+        **{f"kafka.{name.removeprefix('kafka.')}": value for name, value in options.items()},
+        **{"kafka.bootstrap.servers": given.bootstrap_servers, "kafka.isolation.level": "read_committed"},
     )
-    for name, value in options.items():
-        reader = reader.option(f"kafka.{name.removeprefix('kafka.')}", value)
-    return reader.load().select(
+    read = reader.options(
+        subscribe=given.topics,
+        startingOffsets="earliest",
+        includeHeaders="true",
+        failOnDataLoss="true",
+        maxOffsetsPerTrigger=str(given.most_records),
+    ).load()
+    return read.select(
         "topic",
         "partition",
         "offset",
@@ -46,31 +57,54 @@ def records(spark: SparkSession, bootstrap_servers: str, topics: str, options: d
     )
 
 
-def intake(run: job.Job) -> None:
-    """Append what the topics hold and the checkpoint does not."""
-    given = run.arguments
-    options = dict(option.split("=", 1) for option in given.kafka_option)
-    query = (
-        records(run.spark, given.bootstrap_servers, given.topics, options)
+def take_in(run: job.Job) -> None:
+    """Append all records that are there now. Raises RecordsLost when Kafka has deleted some of them unread."""
+    started = (
+        records(run)
         .writeStream.format("delta")
-        .queryName(TARGET)
+        .outputMode("append")
         .option("checkpointLocation", run.platform.checkpoint(TARGET))
+        .queryName(f"{TARGET} {run.run_id}")
         .trigger(availableNow=True)
         .toTable(f"{run.catalog}.{TARGET}")
     )
-    query.awaitTermination()
-    arrived = sum(progress["numInputRows"] or 0 for progress in query.recentProgress)
-    run.outcome.rows_in[given.topics] = run.outcome.rows_out[TARGET] = arrived
+    try:
+        started.awaitTermination()
+    except StreamingQueryException as error:
+        if any(sign in str(error) for sign in DATA_LOSS):
+            raise RecordsLost(
+                f"Records of {run.arguments.topics} were deleted from Kafka before they were read. What is left can be "
+                "read by starting with a new checkpoint; what is lost must come from the source again."
+            ) from error
+        raise
+    finally:
+        if started.isActive:
+            started.stop()
+    progress = [json.loads(step.json) for step in started.recentProgress]
+    run.outcome.rows_in["kafka"] = run.outcome.rows_out[TARGET] = sum(step["numInputRows"] for step in progress)
+    if progress:
+        run.outcome.source_versions |= offsets(progress[-1]["sources"][0]["endOffset"])
 
 
-def main(argv: list[str]) -> int:
-    arguments = job.parser(TARGET)
-    arguments.add_argument("--bootstrap-servers", required=True, help="the Kafka brokers")
-    arguments.add_argument(
-        "--kafka-option", action="append", default=[], metavar="K=V", help="client option, no secret"
-    )
-    arguments.add_argument("--topics", required=True, help="topics, separated by commas")
-    return job.run(TARGET, argv, intake, [TARGET], arguments)
+def offsets(ends: str | dict[str, dict[str, int]]) -> dict[str, int]:
+    """Kafka's end offsets as `topic-partition`: offset. Spark gives them as an object or as its text."""
+    parsed = json.loads(ends) if isinstance(ends, str) else ends
+    return {
+        f"{topic}-{partition}": offset for topic, ends_of in parsed.items() for partition, offset in ends_of.items()
+    }
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = job.parser(TARGET)
+    parser.add_argument("--bootstrap-servers", required=True)
+    parser.add_argument("--topics", required=True, help="separated by commas")
+    parser.add_argument("--kafka-option", action="append", default=[], help="name=value for the consumer, no secrets")
+    parser.add_argument("--most-records", type=int, default=MOST_RECORDS, help="records of one batch")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    return job.run(TARGET, argv, take_in, [TARGET], arguments())
 
 
 if __name__ == "__main__":
