@@ -44,12 +44,13 @@ def _now() -> str:
 def about_deadline(context: dict[str, Any]) -> Alert:
     """The alert for a missed deadline, from the small context that Airflow gives its callback."""
     run = context["dag_run"]
+    base_url = conf.get("api", "base_url", fallback="")
     return Alert(
         severity="page",
         title=f"{run['dag_id']} missed its deadline",
         text=f"Run {run['dag_run_id']} is {run['state']}; it was due by {context['deadline']['deadline_time']}.",
         dedup_key=f"deadline/{run['dag_id']}",
-        link=f"{conf.get('api', 'base_url', fallback='')}/dags/{run['dag_id']}/runs/{quote(run['dag_run_id'], safe='')}",
+        link=f"{base_url}/dags/{run['dag_id']}/runs/{quote(run['dag_run_id'], safe='')}",
         raised_at=_now(),
     )
 

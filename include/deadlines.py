@@ -1,4 +1,4 @@
-"""From when a run is late. Airflow's built-in references do not fit (docs/decisions):
+"""From when a run is late. Airflow's built-in references do not fit:
 
 `DAGRUN_LOGICAL_DATE` gives no deadline for runs started by assets or people, whose logical date is NULL, and clearing
 tasks under `DAGRUN_QUEUED_AT` answers HTTP 500 (apache/airflow#70368). A class of our own, registered through

@@ -80,7 +80,7 @@ def test_every_dag_has_the_policy_of_its_environment(dagbag):
         for task in dag.tasks:
             assert task.owner == "data-platform", task
             assert (task.retries, task.retry_delay) == (own.retries, own.retry_delay), task
-            assert [callback.__name__ for callback in task.on_failure_callback] == ["task_failed"], task
+            assert task.on_failure_callback, f"nobody hears when {task} fails for good"
 
 
 def test_job_tasks_wait_as_their_environment_wants(dagbag):
