@@ -316,7 +316,7 @@ def difference(wanted: DataFrame, existing: DataFrame, row_key: Sequence[str], o
 
 
 def merge(job: Job, table: Table, keys: Slice) -> None:
-    """Make the target's rows of these keys what they should be. No difference is no commit; new rows only, an append."""
+    """Make the target's rows of these keys what they should be. No difference: no commit. New rows only: an append."""
     target = job.table(table.name)
     wanted = table.rows(job, keys).select(*target.columns)
     if keys.is_everything and target.isEmpty():

@@ -25,8 +25,10 @@ YEAR_2000 = 946_684_800 * MICROS
 YEAR_10000 = 253_402_300_800 * MICROS
 LOWEST_BPM, HIGHEST_BPM = 20, 250  # exclusive, inclusive
 FUTURE = 300 * MICROS
-ISO_WITH_OFFSET = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})$"
 ISO_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+ISO_WITH_OFFSET = (
+    r"(?i)^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})$"
+)
 STRICT_JSON = {
     "mode": "PERMISSIVE",
     "columnNameOfCorruptRecord": "_corrupt",
@@ -50,7 +52,7 @@ def parse_readings(records: DataFrame) -> DataFrame:
         {
             "device_id": device.integer,
             "_read_at": time.micros,
-            "bpm": F.when(heartrate.is_number, F.try_variant_get(heartrate.value, "$", "double")),
+            "bpm": heartrate.double,
         }
     ).withColumn("read_at", F.timestamp_micros("_read_at"))
     return _refuse_empty(
@@ -208,6 +210,10 @@ class Field:
         return F.when(self.kind == "BIGINT", F.try_variant_get(self.value, "$", "bigint"))
 
     @property
+    def double(self) -> Column:
+        return F.when(self.is_number, F.try_variant_get(self.value, "$", "double"))
+
+    @property
     def micros(self) -> Column:
         """Microseconds since the epoch of a time as the contract writes it, or NULL; decimal all the way, so exact."""
         seconds = F.try_variant_get(self.value, "$", "decimal(38, 18)")
@@ -257,8 +263,8 @@ class Field:
             self._missing,
             _fault(~is_text & ~self.is_number, Reason.WRONG_TYPE, self.name),
             _fault(is_text & micros.isNull(), Reason.INVALID_TIME, self.name),
+            _fault((micros < YEAR_2000) | (self.is_number & (self.double < 0)), Reason.BEFORE_2000, self.name),
             _fault(micros.isNull() | (micros >= YEAR_10000), Reason.OUT_OF_RANGE, self.name),
-            _fault(micros < YEAR_2000, Reason.BEFORE_2000, self.name),
         ]
 
     @property

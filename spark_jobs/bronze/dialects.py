@@ -1,7 +1,7 @@
-"""The SQL that differs between PostgreSQL (one machine) and SQL Server (Azure): versions of rows, and what is in flight.
+"""The SQL that differs between PostgreSQL (one machine) and SQL Server (Azure): row versions, and what is in flight.
 
-A row's version rises with every change of it. Versions are given out before their transactions commit, so those that are
-still in flight have to be waited for: `in_flight` asks for the smallest that may still appear. All smaller ones are final.
+A row's version rises with every change of it. Versions are given out before their transactions commit, so those still
+in flight have to be waited for: `in_flight` asks for the smallest that may yet appear. All smaller ones are final.
 """
 
 from __future__ import annotations

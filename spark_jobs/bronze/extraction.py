@@ -23,7 +23,7 @@ FETCH_ROWS = 10_000
 
 
 class SourceWentBack(Exception):
-    """The source gives smaller versions than it did: it was restored or replaced, and its new rows would not be seen."""
+    """The source gives smaller versions than it did: it was restored, and its new rows would not be seen."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def extract(run: job.Job, source: Source) -> None:
     low, high = read.get(source.table, 0), database.number(database.dialect.in_flight)
     if high < low:
         raise SourceWentBack(
-            f"{source.table} was read up to version {low}, and now says that {high} is still to come. After a restore of "
-            "the source run this job once with --full."
+            f"{source.table} was read up to version {low}, and now says that {high} is still to come. After a restore "
+            "of the source run this job once with --full."
         )
     fresh = new_versions(run, source, database, low, high)
     live = read.get(source.live)

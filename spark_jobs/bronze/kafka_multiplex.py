@@ -1,8 +1,8 @@
 """`bronze.kafka_multiplex`: one row is one Kafka record of any topic, bytes as they came.
 
-Key: topic, partition, offset. This job brings the topics that change data capture fills (`workout`, `user_profile`); the
-heart-rate stream brings `bpm`. It reads what has been committed since its checkpoint and ends. Exactly once: the offsets
-of a batch are fixed in the checkpoint before it is read, and Delta notes the batch in the commit that holds its rows.
+Key: topic, partition, offset. This job brings the topics that change data capture fills (`workout`, `user_profile`);
+the heart-rate stream brings `bpm`. It reads what has been committed since its checkpoint and ends. Exactly once: the
+offsets of a batch are fixed in the checkpoint before it is read, and Delta notes the batch with its rows.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def on_day(visits: DataFrame) -> DataFrame:
 
 
 def activity(visits: DataFrame, sessions: DataFrame, other_visits: DataFrame) -> DataFrame:
-    """All visits of some days (KEY), the sessions that start in them, and all visits in which these start -> activity."""
+    """All visits of some days (KEY), the sessions that start in them, all visits in which these start -> activity."""
     exercised = F.when(F.col("status") == "completed", rules.micros_between(F.col("started_at"), F.col("ended_at")))
     of_visit = (
         rules.visit_of_session(sessions.where(STARTED), other_visits)
@@ -64,7 +64,8 @@ def touched(changes: Changes) -> list[DataFrame]:
             near = visits.where(starts.within("user_id"))
             near = near.where(starts.overlapping("login_at", "logout_at", "started_at", "started_at"))
             inside = F.expr(
-                "visit.user_id = start.user_id AND login_at <= started_at AND (logout_at IS NULL OR started_at < logout_at)"
+                "visit.user_id = start.user_id AND login_at <= started_at"
+                " AND (logout_at IS NULL OR started_at < logout_at)"
             )
             frames.append(
                 on_day(near.alias("visit").join(starts.frame.alias("start"), inside, "left_semi")).select(*KEY)

@@ -9,7 +9,7 @@ from spark_jobs.slices import Slice
 
 
 def members_of_changed_profiles(feed: DataFrame, *fields: str) -> Slice:
-    """Members (user_id) whose profile came, went, or changed in one of `fields`; the rest of a profile is not in gold."""
+    """Members (user_id) whose profile came, went, or changed in one of `fields`; gold does not have the rest."""
     said = F.struct(*fields)
     came_or_went = F.max(F.col("_change_type").isin("insert", "delete")).alias("came_or_went")
     versions = feed.groupBy("user_id").agg(came_or_went, F.min(said).alias("least"), F.max(said).alias("most"))

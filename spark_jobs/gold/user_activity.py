@@ -1,9 +1,9 @@
 """`gold.user_activity`: one row is a member's day with a visit, a session or a workout reading.
 
 Key: user_id, activity_date (UTC). From `silver.gym_visits`, `silver.workout_sessions`, `silver.workout_heart_rate` and
-`silver.user_profile` (date of birth). A reading speaks for the time since the previous one of its session, or since the
-session's start, at most 15 s. The streak counts the consecutive days up to this one with a visit or a session's start; a
-day that has only readings, of a session that started the day before, has none.
+`silver.user_profile` (date of birth). A reading speaks for the time since the previous one of its session, or since
+the session's start, at most 15 s. The streak counts the consecutive days up to this one with a visit or a session's
+start; a day that has only readings, of a session that started the day before, has none.
 """
 
 from __future__ import annotations

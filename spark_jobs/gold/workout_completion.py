@@ -1,8 +1,8 @@
 """`gold.workout_completion`: one row is a day, gym and age band.
 
-Key: workout_date, gym_id (NULL: outside of any visit), age_band. From `silver.workout_sessions` (those with a start, by
-its UTC day), `silver.gym_visits` (the visit in which a session starts) and `silver.user_profile`. A day is recomputed as
-a whole, so a session that changes its gym or band leaves the row where it was counted before.
+Key: workout_date, gym_id (NULL: outside of any visit), age_band. From `silver.workout_sessions` (those with a start,
+by its UTC day), `silver.gym_visits` (the visit in which a session starts) and `silver.user_profile`. A day is
+recomputed as a whole, so a session that changes its gym or band leaves the row where it was counted before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The one idea as a property: whatever the order, batches and repetition of the input, tables are what the rules say."""
+"""The one idea as a property: in whatever order, batches and repetition facts come, tables are what the rules say."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def compare(pipeline: Pipeline, world: World) -> None:
 
 
 def batches(world: World, seed: int, count: int) -> list[World]:
-    """The same facts in another order, some said twice, in `count` parts. Readings are said once: a table has no order."""
+    """The same facts in another order, some said twice, in `count` parts."""
     dice = random.Random(seed)
     parts = [World() for _ in range(count)]
     for part in fields(World):
