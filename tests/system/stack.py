@@ -44,7 +44,7 @@ class NotInTime(AssertionError):
 @contextmanager
 def running_stack() -> Iterator[Stack]:
     """Brings it up, and takes it down whatever happens; the home stays only when the tests in it failed."""
-    home = Home(Path(tempfile.mkdtemp(prefix="fitness-")), free_port_base())
+    home = Home(Path(tempfile.mkdtemp(prefix="fitness-system-")), free_port_base())
     stack = Stack(home)
     is_kept = True
     try:
