@@ -103,7 +103,9 @@ class Slice:
         low, high = low or column, high or low or column
         if not self.has(low):
             return "TRUE"
-        found = ((first, last if last is None else last + longer) for first, last in self._ranges(low, high))
+        found = self._ranges(low, high)
+        if longer:
+            found = [(first, last and last + longer) for first, last in found]
         return _any([*(_between(column, *pair) for pair in found), *self._null(column, low)])
 
     def on_days(self, column: str, day: str, earlier: timedelta = INSTANT) -> str:
