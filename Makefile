@@ -46,11 +46,16 @@ lint: install ## Ruff (with the Airflow rules), types, and whether what is gener
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	$(PYTHON) -m docs.requirements --check
+	$(PYTHON) -m docs.dags --check
 
 .PHONY: format
 format: install ## Format and fix what ruff can fix
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+.PHONY: docs
+docs: install ## Generate docs/DAGS.md from the DAGs
+	$(PYTHON) -m docs.dags
 
 .PHONY: requirements
 requirements: install ## Resolve pyproject.toml into requirements*.txt, with hashes
