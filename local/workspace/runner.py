@@ -119,13 +119,13 @@ def supervise(job: subprocess.Popen, timeout_seconds: float, grace_seconds: floa
 
 
 def clear_up(job: subprocess.Popen) -> None:
-    """Ends what the job left in its process group."""
+    """Ends what the job left in its process group, and buries it."""
     deadline = time.monotonic() + LEFTOVER_SECONDS
-    while group_lives(job.pid) and time.monotonic() < deadline:
+    while group_lives(job.pid):
+        if time.monotonic() >= deadline:
+            os.killpg(job.pid, signal.SIGKILL)
         time.sleep(0.05)
-        reap_adopted(job.pid)
-    if group_lives(job.pid):
-        os.killpg(job.pid, signal.SIGKILL)
+    reap_adopted(job.pid)
 
 
 def write_result(folder: Path, result: dict) -> None:

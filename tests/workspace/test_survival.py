@@ -1,0 +1,135 @@
+"""The server is killed at the worst moments; what it ran goes on, and the truth is told afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from databricks.sdk.service import jobs
+
+from local.workspace import runner
+from local.workspace.processes import MARK, Process
+from tests.workspace.server import Server, until
+
+
+def runner_pid(server: Server, run_id: int) -> int:
+    attempt = (server.run(run_id).tasks or [])[-1].run_id
+    return int((server.home.path / "workspace" / "attempts" / str(attempt) / "0" / "runner").read_text())
+
+
+@pytest.mark.parametrize(("exit_code", "result"), [(0, "SUCCESS"), (4, "FAILED")])
+def test_a_job_outlives_its_server_and_keeps_its_true_result(
+    own_server: Server, tmp_path: Path, exit_code: int, result: str
+) -> None:
+    goes_on = own_server.submit(own_server.task("wait", str(tmp_path), str(exit_code)))
+    until(lambda: own_server.logs(goes_on))
+    own_server.kill()
+    (tmp_path / "go").touch()
+    own_server.start()
+    assert own_server.end_state(goes_on) == ("TERMINATED", result)
+    assert "went" in own_server.logs(goes_on)
+    assert len(own_server.run(goes_on).tasks or []) == 1
+
+
+def test_a_job_that_ends_after_the_server_is_back_is_adopted(own_server: Server, tmp_path: Path) -> None:
+    run_id = own_server.submit(own_server.task("wait", str(tmp_path), "0"))
+    job = int(until(lambda: own_server.logs(run_id)))
+    own_server.kill()
+    own_server.start()
+    assert own_server.state(run_id) == ("RUNNING", None)
+    assert Path(f"/proc/{job}").exists()
+    (tmp_path / "go").touch()
+    assert own_server.end_state(run_id) == ("TERMINATED", "SUCCESS")
+
+
+def test_a_job_that_died_without_its_server_says_so(own_server: Server, tmp_path: Path) -> None:
+    run_id = own_server.submit(own_server.task("wait", str(tmp_path), "0"))
+    job = int(until(lambda: own_server.logs(run_id)))
+    its_runner = runner_pid(own_server, run_id)
+    own_server.kill()
+    os.kill(its_runner, signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{job}").exists())  # a job dies with its runner
+    own_server.start()
+    assert own_server.end_state(run_id) == ("INTERNAL_ERROR", "FAILED")
+    assert "was killed" in (own_server.output(run_id).error or "")
+
+
+def test_an_attempt_has_one_runner_at_most(tmp_path: Path) -> None:
+    process = Process(tmp_path / "attempt")
+    assert process.never_began()  # a server that finds no runner takes the attempt itself, to start it anew elsewhere
+    late = subprocess.run([sys.executable, "-I", "-S", runner.__file__, str(process.folder)], check=False)
+    assert late.returncode == 3
+    assert process.outcome() is None and not process.lives() and not process.never_began()
+
+
+def test_an_always_on_task_comes_back_after_a_crash(own_server: Server) -> None:
+    run_id = own_server.submit(own_server.task("graceful", max_retries=-1))
+    until(lambda: "ready" in own_server.logs(run_id))
+    for attempts in (2, 3):
+        job = next(
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and is_job_of(entry, own_server, "graceful.py")
+        )
+        os.kill(job, signal.SIGKILL)
+        until(lambda wanted=attempts: len(own_server.run(run_id).tasks or []) == wanted)  # type: ignore[misc]
+        until(lambda: "ready" in own_server.logs(run_id))
+    own_server.client.jobs.cancel_run(run_id)
+    assert own_server.end_state(run_id) == ("TERMINATED", "CANCELED")
+
+
+def is_job_of(entry: Path, server: Server, file: str) -> bool:
+    try:
+        command = (entry / "cmdline").read_bytes().decode()
+        environment = (entry / "environ").read_bytes().decode()
+    except OSError:
+        return False
+    return command.split("\0")[1:2] == [str(server.home.path / "dbfs" / file)] and MARK in environment
+
+
+def test_cancelling_across_a_restart_still_ends_the_job(own_server: Server, tmp_path: Path) -> None:
+    run_id = own_server.submit(own_server.task("wait", str(tmp_path), "0"))
+    until(lambda: own_server.logs(run_id))
+    own_server.client.jobs.cancel_run(run_id)
+    own_server.kill()
+    own_server.start()
+    assert own_server.end_state(run_id) == ("TERMINATED", "CANCELED")
+
+
+def test_stopping_the_server_ends_its_jobs_and_says_so(own_server: Server) -> None:
+    run_id = own_server.submit(own_server.task("stubborn"))
+    child = int(until(lambda: own_server.logs(run_id).strip()))
+    own_server.stop()
+    assert not Path(f"/proc/{child}").exists()
+    own_server.start()
+    assert own_server.end_state(run_id) == ("INTERNAL_ERROR", "FAILED")
+    assert "server was stopped" in (own_server.output(run_id).error or "")
+
+
+def test_serverless_tasks_wait_for_a_free_slot(own_server: Server, tmp_path: Path) -> None:
+    first = own_server.submit(own_server.task("wait", str(tmp_path), "0", serverless=True))
+    until(lambda: own_server.logs(first))
+    second = own_server.submit(own_server.task("wait", str(tmp_path), "0", serverless=True))
+    until(lambda: own_server.state(second)[0] == "QUEUED")
+    (tmp_path / "go").touch()
+    assert own_server.end_state(first) == own_server.end_state(second) == ("TERMINATED", "SUCCESS")
+
+
+def test_a_second_server_on_the_same_home_is_refused(own_server: Server) -> None:
+    environment = {**os.environ, **own_server.home.environment, **own_server.home.secret_environment}
+    second = subprocess.run(
+        [sys.executable, "-m", "local.workspace"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert second.returncode == 1
+    assert "already uses" in second.stderr
+
+
+def test_a_continuous_job_is_started_again_when_its_run_ends(own_server: Server) -> None:
+    job_id = own_server.create(own_server.task("say"), name="for ever", continuous=jobs.Continuous())
+    until(lambda: len(list(own_server.client.jobs.list_runs(job_id=job_id))) >= 2)
+    paused = jobs.JobSettings(continuous=jobs.Continuous(pause_status=jobs.PauseStatus.PAUSED))
+    own_server.client.jobs.update(job_id, new_settings=paused)
