@@ -206,6 +206,7 @@ PARTS = (
         before=migrate,
         ports=("airflow_api",),
         patience_seconds=240,
+        stop_seconds=6,  # it would wait for every open page of a browser
     ),
     _component("scheduler", "scheduler"),
     _component("dag_processor", "dag-processor"),

@@ -240,3 +240,4 @@ def reset(home: Home, say: Say) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+        (home.path / ".lock").unlink()

@@ -38,10 +38,13 @@ class Process:
 
 
 def configuration(home: Home, parts: Iterable[Part]) -> str:
-    """The text of supervisord.conf. Its `%` are doubled: supervisord expands `%(name)s`."""
+    """The text of supervisord.conf."""
 
     def quoted(text: object) -> str:
-        return str(text).replace("%", "%%")
+        return str(text).replace("%", "%%")  # supervisord expands `%(name)s`
+
+    def log_file(part: str) -> str:
+        return quoted(quoted(home.logs / f"{part}.log"))  # and in the logs' paths twice
 
     password = hashlib.sha1(home.secrets["supervisor_password"].encode(), usedforsecurity=False).hexdigest()
     sections = [
@@ -82,7 +85,7 @@ stopwaitsecs={part.stop_seconds}
 stopasgroup={group}
 killasgroup=true
 redirect_stderr=true
-stdout_logfile={quoted(home.logs / f"{part.name}.log")}
+stdout_logfile={log_file(part.name)}
 stdout_logfile_maxbytes=20MB
 stdout_logfile_backups=2
 """
@@ -93,7 +96,7 @@ stdout_logfile_backups=2
 [program:{WATCH}]
 command={quoted(watch)}
 redirect_stderr=true
-stdout_logfile={quoted(home.logs / f"{WATCH}.log")}
+stdout_logfile={log_file(WATCH)}
 stdout_logfile_maxbytes=2MB
 stdout_logfile_backups=1
 """

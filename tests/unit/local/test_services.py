@@ -1,0 +1,286 @@
+"""What the stack decides without anything running: orders, sentences, what is stuck, what is written where."""
+
+import configparser
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local import jars
+from local.home import MARK, Home
+from local.services import airflow, java, stack
+from local.services.part import Launch, Part, PartFailed
+from local.services.parts import PARTS, STOP_ORDER
+from local.services.supervisor import configuration, leftovers, port_owner, sweep
+from local.services.watch import Sight, stuck
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    with socket.socket() as probe:  # a base that nobody else's stack uses
+        probe.bind(("127.0.0.1", 0))
+        return Home(tmp_path / "home", min(probe.getsockname()[1], 60000))
+
+
+# Order ----------------------------------------------------------------------------------------------------------------
+
+
+def test_every_part_is_stopped_exactly_once() -> None:
+    stopped = [name for level in STOP_ORDER for name in level]
+    assert sorted(stopped) == sorted(PARTS)
+
+
+def test_no_part_stops_before_those_that_need_it() -> None:
+    level = {name: number for number, names in enumerate(STOP_ORDER) for name in names}
+    too_early = [
+        (needed, name)
+        for name, part in PARTS.items()
+        for needed in part.needs
+        if level[needed] < level[name] and needed != "airflow_api"
+    ]
+    assert too_early == []
+
+
+def test_what_a_part_needs_exists_and_nothing_needs_itself_in_a_circle() -> None:
+    settled: set[str] = set()
+    while ready := {name for name, part in PARTS.items() if name not in settled and settled.issuperset(part.needs)}:
+        settled |= ready
+    assert settled == set(PARTS)
+
+
+# supervisord ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_configuration_holds_every_part_and_no_secret(home: Home) -> None:
+    text = configuration(home, PARTS.values())
+    parser = configparser.RawConfigParser()
+    parser.read_string(text)
+    programs = {section.removeprefix("program:") for section in parser.sections() if section.startswith("program:")}
+    assert programs == set(PARTS) | {"watch"}
+    assert [name for name, secret in home.secrets.items() if secret in text] == []
+    assert parser["inet_http_server"]["port"] == f"127.0.0.1:{home.port('supervisor')}"
+
+
+def test_a_percent_sign_in_the_home_survives_supervisords_expansion(tmp_path: Path) -> None:
+    from supervisor.options import ServerOptions
+
+    home = Home(tmp_path / "100%(here)s of it", 18000)
+    file = tmp_path / "supervisord.conf"
+    file.write_text(configuration(home, PARTS.values()))
+    (home.path / "run").mkdir(parents=True)
+    home.logs.mkdir()
+    options = ServerOptions()
+    options.realize(args=["-c", str(file)])
+    logs = {
+        process.name: process.stdout_logfile
+        for group in options.process_group_configs
+        for process in group.process_configs
+    }
+    assert logs["kafka"] == str(home.logs / "kafka.log")
+
+
+# What is left ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spawn() -> Iterator[Callable[[dict[str, str]], subprocess.Popen[bytes]]]:
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+        process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | environment, stdout=subprocess.PIPE)
+        assert process.stdout
+        process.stdout.readline()  # it ignores SIGTERM by now
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def test_a_sweep_ends_what_the_stack_started_even_if_it_does_not_listen_and_nothing_else(
+    home: Home, spawn: Callable[[dict[str, str]], subprocess.Popen[bytes]]
+) -> None:
+    ours = spawn(home.environment)
+    of_another_stack = spawn({MARK: str(home.path.parent / "other")})
+    of_a_person = spawn({"FITNESS_HOME": str(home.path)})
+    assert [process.pid for process in leftovers(home)] == [ours.pid]
+    assert sweep(home, patience_seconds=0.5) == 1
+    assert not psutil.pid_exists(ours.pid)
+    assert of_another_stack.poll() is None
+    assert of_a_person.poll() is None
+
+
+def test_a_sweep_never_ends_itself_or_its_parents(home: Home) -> None:
+    code = "from local.home import Home; from local.services.supervisor import sweep; "
+    code += "print(sweep(Home.from_environment()))"
+    inner = f"import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', {code!r}]))"
+    command = [sys.executable, "-c", inner]
+    run = subprocess.run(command, env=os.environ | home.environment, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "0\n")
+
+
+# Sentences ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_taken_port_is_told_with_its_owner_and_what_to_do(home: Home) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", home.port("kafka")))
+        taken.listen()
+        assert port_owner(home.port("kafka")) == f"process {os.getpid()} ({psutil.Process().name()})"
+        with pytest.raises(PartFailed, match=rf"Port {home.port('kafka')}, which kafka needs, is taken by process"):
+            stack._require_free_ports(home, ["kafka"])
+    assert port_owner(home.port("kafka")) is None
+
+
+def test_a_full_disk_is_told_before_anything_starts(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "free_bytes", lambda folder: 300 * 1024**2)
+    with pytest.raises(PartFailed, match=r"has 0\.3 GiB free; the stack needs at least 2\. Free some"):
+        stack.up(home, lambda line: None)
+
+
+@pytest.fixture
+def javas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Makes a Java of a version, which is the only one there is."""
+    java.java_home.cache_clear()
+    java._version.cache_clear()
+
+    def install(version: str | None) -> Path:
+        home = tmp_path / f"java-{version}"
+        (home / "bin").mkdir(parents=True)
+        if version:
+            program = home / "bin" / "java"
+            program.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
+            program.chmod(0o755)
+        monkeypatch.setattr(java, "_candidates", lambda: iter([home]))
+        return home
+
+    return install
+
+
+@pytest.mark.parametrize("version", ["17.0.15", "21.0.2", "21"])
+def test_a_java_that_fits_is_taken(version: str, javas: Callable[..., Path]) -> None:
+    home = javas(version)
+    assert java.java_home.__wrapped__() == home
+
+
+@pytest.mark.parametrize(
+    ("version", "found"),
+    [
+        pytest.param("11.0.2", "found only .*java-11.0.2 is 11.0.2", id="too old"),
+        pytest.param("1.8.0_392", "found only .* is 1.8.0_392", id="an old way to count"),
+        pytest.param("25.0.1", "found only .* is 25.0.1", id="too new"),
+        pytest.param(None, "none was found", id="no java"),
+    ],
+)
+def test_a_java_that_does_not_fit_is_told_with_what_to_do(
+    version: str | None, found: str, javas: Callable[..., Path]
+) -> None:
+    javas(version)
+    with pytest.raises(PartFailed, match=f"need Java 17 to 21; {found}.*Install a JDK 17 or 21"):
+        java.java_home.__wrapped__()
+
+
+def test_a_missing_maven_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(jars.shutil, "which", lambda name: None)
+    with pytest.raises(jars.JarsMissing, match=r"Maven .* is needed once.*Install it"):
+        jars.resolve()
+    assert list(jars.jars_home().parent.glob("partial-*")) == []
+
+
+def test_jars_that_came_only_in_part_are_not_taken_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def download(group: str, into: Path, label: str, say: object) -> None:
+        into.mkdir()
+        (into / "one.jar").touch()
+        if group == "spark":
+            raise jars.JarsMissing("the network went away")
+
+    monkeypatch.setattr(jars, "_download", download)
+    with pytest.raises(jars.JarsMissing):
+        jars.resolve()
+    assert not jars.jars_home().exists()
+
+
+# Health ---------------------------------------------------------------------------------------------------------------
+
+STARTED, NOW = 1_700_000_000.0, 1_700_000_100.0
+
+
+@pytest.mark.parametrize(
+    ("latest", "trouble"),
+    [
+        pytest.param(None, "no heartbeat yet", id="none"),
+        pytest.param("2023-11-14T22:13:19+00:00", "no heartbeat since its start", id="of the process before"),
+        pytest.param("2023-11-14T22:14:00.5+00:00", "its last heartbeat is 60 s old", id="stale"),
+        pytest.param("2023-11-14T22:14:55+00:00", None, id="fresh"),
+    ],
+)
+def test_a_heartbeat_counts_when_it_is_fresh_and_of_this_process(latest: str | None, trouble: str | None) -> None:
+    assert airflow.heartbeat_trouble(latest, STARTED, NOW) == trouble
+
+
+def _part(name: str, *needs: str) -> Part:
+    return Part(
+        name, prepare=lambda home: Launch([], {}, home.path), ready=lambda home, started_at: None, needs=needs,
+        patience_seconds=60, stuck_seconds=20,
+    )  # fmt: skip
+
+
+TWO = {"base": _part("base"), "top": _part("top", "base")}
+WELL = Sight(NOW - 1000)
+
+
+@pytest.mark.parametrize(
+    ("base", "top", "expected"),
+    [
+        pytest.param(WELL, WELL, [], id="all well"),
+        pytest.param(WELL, Sight(NOW - 1000, NOW - 21), ["top"], id="in trouble for too long"),
+        pytest.param(WELL, Sight(NOW - 1000, NOW - 19), [], id="in trouble for a moment"),
+        pytest.param(WELL, Sight(NOW - 59, NOW - 58), [], id="still starting"),
+        pytest.param(Sight(NOW - 1000, NOW - 5), Sight(NOW - 1000, NOW - 500), [], id="waits for what it needs"),
+        pytest.param(None, Sight(NOW - 1000, NOW - 500), [], id="what it needs does not run"),
+        pytest.param(Sight(NOW - 1000, NOW - 21), Sight(NOW - 1000, NOW - 21), ["base"], id="only the cause"),
+    ],
+)
+def test_only_what_hangs_is_restarted(base: Sight | None, top: Sight, expected: list[str]) -> None:
+    seen = {"top": top} | ({"base": base} if base else {})
+    assert stuck(TWO, seen, NOW) == expected
+
+
+def test_a_stack_that_was_never_up_is_told_as_stopped_and_nothing_is_made(home: Home) -> None:
+    state = stack.state(home)
+    names = [
+        "postgres",
+        "kafka",
+        "connect",
+        "spark",
+        "workspace",
+        "airflow_api",
+        "airflow_scheduler",
+        "airflow_dag_processor",
+        "airflow_triggerer",
+        "bpm_stream",
+        "simulator",
+    ]
+    assert {name: (state[name]["state"], state[name]["healthy"]) for name in names} == dict.fromkeys(
+        names, ("stopped", False)
+    )
+    assert set(state) == {*names, "airflow"}
+    assert not home.path.exists()
+
+
+def test_a_reset_deletes_only_what_is_the_stacks(home: Home) -> None:
+    (home.path / "lake").mkdir(parents=True)
+    (home.path / "photos").mkdir()
+    stack.reset(home, lambda line: None)
+    assert [path.name for path in home.path.iterdir()] == ["photos"]
