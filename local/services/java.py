@@ -68,8 +68,8 @@ def _major(version: str) -> int:
     return int(numbers[1] if numbers[0] == "1" else numbers[0])
 
 
-def archive_flags(home: Home, name: str) -> list[str]:
-    """Flags that read an archive of loaded classes, or write one at the next clean stop if there is none yet.
+def archive_flags(home: Home, name: str, write: bool = True) -> list[str]:
+    """Flags that read an archive of loaded classes; if there is none yet and `write`, that write one at a clean stop.
 
     It more than halves what a start costs. An archive that does not fit is ignored by the JVM without a word, so its
     name carries the Java version, and the folder the version of the jars.
@@ -77,6 +77,8 @@ def archive_flags(home: Home, name: str) -> list[str]:
     archive = _archive(name)
     if archive.exists():
         return [f"-XX:SharedArchiveFile={archive}", "-Xshare:auto"]
+    if not write:
+        return []
     draft = _draft(home, name)
     draft.parent.mkdir(parents=True, exist_ok=True)
     draft.unlink(missing_ok=True)

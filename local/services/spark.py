@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from local.home import Home
@@ -48,8 +50,25 @@ def settings(home: Home) -> dict[str, str]:
 
 
 def configuration_folder(home: Home) -> Path:
-    """What SPARK_CONF_DIR names for a process with a JVM of its own; written anew by the launch of the server."""
+    """What SPARK_CONF_DIR may name for a process with a JVM of its own; written anew by the launch of the server."""
     return home.path / "spark" / "conf"
+
+
+def cluster_environment(home: Home, arguments: Sequence[str] = ()) -> dict[str, str]:
+    """For a Python process with a JVM of its own: the settings above, `arguments` of spark-submit, and a fast start.
+
+    SPARK_CONF_DIR would do, but comes first on the classpath, and a JVM takes no archive of loaded classes with a
+    filled folder there; the archive halves the start (it is the server's: same jars, same order).
+    """
+    folder = configuration_folder(home)
+    flags = [*archive_flags(home, "spark", write=False), f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"]
+    submit = ["--properties-file", str(folder / "spark-defaults.conf"), "--driver-java-options", " ".join(flags)]
+    return {
+        "JAVA_HOME": str(java_home()),
+        "SPARK_CONF_DIR": str(home.path / "spark" / "none"),
+        "PYSPARK_SUBMIT_ARGS": shlex.join([*submit, *arguments, "pyspark-shell"]),
+        "PYSPARK_PYTHON": sys.executable,
+    }
 
 
 def write_configuration(home: Home) -> Path:
@@ -77,6 +96,11 @@ rootLogger.appenderRef.console.ref = console
 # says once a start that a machine's own library is missing
 logger.native.name = org.apache.hadoop.util.NativeCodeLoader
 logger.native.level = error
+# says that a machine's name resolves to loopback, which is where all of this listens
+logger.utils.name = org.apache.spark.util.Utils
+logger.utils.level = error
+logger.conf.name = org.apache.spark.SparkConf
+logger.conf.level = error
 # a consumer's every configuration with deprecated entries
 logger.kafka.name = org.apache.kafka.clients
 logger.kafka.level = error
