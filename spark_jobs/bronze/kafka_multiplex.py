@@ -81,7 +81,9 @@ def take_in(run: job.Job) -> None:
         if started.isActive:
             started.stop()
     progress = [json.loads(step.json) for step in started.recentProgress]
-    run.outcome.rows_in["kafka"] = run.outcome.rows_out[TARGET] = sum(step["numInputRows"] for step in progress)
+    # Spark Connect leaves the sum out of a batch's progress: it is in the progress of its one source.
+    arrived = sum(source["numInputRows"] for step in progress for source in step["sources"])
+    run.outcome.rows_in["kafka"] = run.outcome.rows_out[TARGET] = arrived
     if progress:
         run.outcome.source_versions |= offsets(progress[-1]["sources"][0]["endOffset"])
 
