@@ -6,13 +6,12 @@ import fcntl
 import logging
 import os
 import sys
-import time
 
 import uvicorn
 
 from local.home import Home
 from local.workspace.engine import Limits
-from local.workspace.processes import Process
+from local.workspace.processes import Process, end_all
 from local.workspace.server import application
 
 
@@ -45,14 +44,7 @@ def serve(home: Home) -> int:
 def end_jobs(home: Home) -> int:
     """Ends every job of `home`, for when no server is there to do it."""
     folders = (home.path / "workspace" / "attempts").glob("*/*/")
-    living = [process for process in map(Process, folders) if process.lives()]
-    for process in living:
-        process.ask_to_end()
-    deadline = time.monotonic() + Limits.from_environment().grace_seconds + 10
-    while any(process.lives() for process in living) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    for process in living:
-        process.end_leftovers()
+    end_all([process for process in map(Process, folders) if process.lives()], Limits.from_environment().grace_seconds)
     return 0
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from local.home import Home
 from local.workspace import compute, joblog, payloads, references, states
 from local.workspace.errors import ApiError, invalid, invalid_state, unknown
-from local.workspace.processes import Outcome, Process, bury_children
+from local.workspace.processes import Outcome, Process, bury_children, end_all
 from local.workspace.states import Attempt, Ending, Phase, Repair, Result, Run, Stop
 from local.workspace.store import Job, RunFilter, Store
 
@@ -99,10 +99,7 @@ class Engine:
             for attempt in started:
                 attempt.stop = attempt.stop or Stop.SHUTDOWN
                 self.store.save_attempt(attempt)
-                self.process(attempt).ask_to_end()
-            deadline = time.monotonic() + self.limits.grace_seconds + 10
-            while any(self.process(a).lives() for a in started) and time.monotonic() < deadline:
-                time.sleep(0.05)
+            end_all([self.process(attempt) for attempt in started], self.limits.grace_seconds)
             for attempt in started:
                 self._watch(attempt)
             self.store.connection.close()
@@ -212,7 +209,7 @@ class Engine:
                 keys = states.selected_by(request.only, run.tasks) if request.only else None
             except KeyError as missing:
                 raise invalid(f"only: job {job.id} has no task {missing}.") from None
-            if job.settings.get("continuous") and trigger == "ONE_TIME":
+            if "continuous" in job.settings and trigger == "ONE_TIME":
                 self.cancel_all(job.id)  # run-now restarts a continuous job
             active = [r for r in self.store.active_runs() if r.job_id == job.id and r.stop is None]
             queue = request.queue or payloads.Queue(**job.settings.get("queue", {"enabled": False}))
@@ -434,10 +431,10 @@ class Engine:
         if attempt.ended or (run.stop is None and attempt.stop is None):
             return
         attempt.stop = attempt.stop or run.stop
-        if attempt.phase is Phase.RUNNING:
-            self.process(attempt).ask_to_end()
+        if attempt.phase in states.STARTED:
+            self.process(attempt).ask_to_end()  # in every turn: a runner that has only just begun hears no first one
             attempt.phase = Phase.TERMINATING
-        elif attempt.phase not in states.STARTED:
+        else:
             if attempt.stop is Stop.RUN_TIMEOUT:
                 ending = Ending(Phase.SKIPPED, Result.TIMEDOUT, "CANCELED", "The run reached its timeout.")
             else:
@@ -533,13 +530,11 @@ class Engine:
             attempt.launch += 1
             attempt.phase, attempt.start_ms, attempt.session_id = Phase.PENDING, 0, ""
             self.store.save_attempt(attempt)
-        elif attempt.phase is Phase.TERMINATING:
-            self.process(attempt).ask_to_end()
 
     def _start_continuous_jobs(self) -> None:
         for job in self.store.jobs():
             continuous = job.settings.get("continuous")
-            if not continuous or continuous.get("pause_status", "UNPAUSED") != "UNPAUSED":
+            if continuous is None or continuous.get("pause_status", "UNPAUSED") != "UNPAUSED":
                 continue
             past = self.store.list_runs(RunFilter(job_id=job.id), 20)
             if past and not past[0].ended:

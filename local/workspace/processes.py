@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,18 @@ class Process:
             return int((self.folder / name).read_text())
         except (FileNotFoundError, ValueError):
             return None
+
+
+def end_all(processes: list[Process], grace_seconds: float) -> None:
+    """Asks all to end and waits until they have; what does not is killed by its runner after the grace period."""
+    deadline = time.monotonic() + grace_seconds + 10
+    while (living := [process for process in processes if process.lives()]) and time.monotonic() < deadline:
+        for process in living:
+            process.ask_to_end()
+        time.sleep(0.1)
+    for process in processes:
+        if process.outcome() is None:
+            process.end_leftovers()
 
 
 def bury_children() -> None:

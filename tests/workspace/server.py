@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.core import Config
 from databricks.sdk.service import compute, jobs
 
 from local.home import PORT_OFFSETS, Home
@@ -84,9 +83,8 @@ class Server:
         (self.home.path / "dbfs").mkdir(parents=True)
         for name, text in JOBS.items():
             self.job_file(name, text)
-        config = Config(host=self.home.workspace_url, token=self.token, retry_timeout_seconds=20)
         self.start()
-        self.client = WorkspaceClient(config=config)
+        self.client = WorkspaceClient(host=self.home.workspace_url, token=self.token)
 
     @property
     def token(self) -> str:

@@ -87,7 +87,8 @@ def test_values_come_as_text_with_their_types(spark: Server) -> None:
     said = execute(
         spark,
         "SELECT 1 AS i, TIMESTAMP '2026-01-02 03:04:05.5' AS t, DATE '2026-01-02' AS d,"
-        " CAST(1.5 AS DECIMAL(10, 2)) AS m, array(1L, 2L) AS a, true AS b, X'00FF' AS x, CAST(NULL AS STRING) AS n, double('NaN') AS f",
+        " CAST(1.5 AS DECIMAL(10, 2)) AS m, array(1L, 2L) AS a,"
+        " true AS b, X'00FF' AS x, CAST(NULL AS STRING) AS n, double('NaN') AS f",
     )
     assert rows(said) == [["1", "2026-01-02T03:04:05.500Z", "2026-01-02", "1.50", "[1,2]", "true", "AP8=", None, "NaN"]]
     assert said.manifest and said.manifest.schema
