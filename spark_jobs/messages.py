@@ -295,9 +295,15 @@ def _close(records: DataFrame, values: DataFrame, fields: Sequence[str], *faults
     Faults are looked for in what has a value; what has none is judged by the caller.
     """
     fault = F.when(F.col("value").isNotNull(), F.coalesce(*(fault for group in faults for fault in group)))
-    judged = values.withColumn("_fault", fault)
-    judged = judged.withColumns({"reason": F.col("_fault.reason"), "detail": F.col("_fault.detail")})
-    return judged.select(*records.columns, *fields, "reason", "detail")
+    # The detour over a list of one keeps the optimizer from pulling a filter on `reason` down through the projections:
+    # each would be unfolded into the next, and planning would take half a minute.
+    judged = F.explode(F.array(F.struct(*fields, fault.alias("fault")))).alias("_judged")
+    return values.select(*records.columns, judged).select(
+        *records.columns,
+        *(F.col(f"_judged.{field}") for field in fields),
+        F.substring_index("_judged.fault", " ", 1).alias("reason"),
+        F.regexp_replace("_judged.fault", "^[a-z0-9_]+ ", "").alias("detail"),
+    )
 
 
 def _refuse_empty(judged: DataFrame) -> DataFrame:
@@ -330,4 +336,5 @@ def _member(path: str) -> Column:
 
 
 def _fault(condition: Column, reason: Reason, detail: str) -> Column:
-    return F.when(condition, F.struct(F.lit(str(reason)).alias("reason"), F.lit(detail).alias("detail")))
+    """`<reason> <detail>` where the condition holds: one text, since structs make a plan of many faults large."""
+    return F.when(condition, F.lit(f"{reason} {detail}"))
