@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,14 +23,14 @@ ENDLESS = "SELECT count(*) FROM range(1000000000) a JOIN range(1000000000) b ON 
 @contextmanager
 def spark_beside(server: Server) -> Iterator[None]:
     """A Spark Connect server on the server's home."""
-    launch = PART.prepare(server.home)
+    launch, started_at = PART.prepare(server.home), time.time()
     launch.folder.mkdir(parents=True, exist_ok=True)
     with (server.folder / "spark.log").open("ab") as log:
         process = subprocess.Popen(
             launch.arguments, env=dict(launch.environment), cwd=launch.folder, stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        until(lambda: PART.ready(server.home) is None, patience_seconds=240)
+        until(lambda: PART.ready(server.home, started_at) is None, patience_seconds=240)
         yield
     finally:
         process.terminate()
