@@ -75,16 +75,19 @@ class Batch:
     transaction: str = ""
     clock: Callable[[], datetime] = now_utc
 
-    def write(self, records: DataFrame, number: int) -> Report:
+    def write(self, parsed: DataFrame, number: int) -> Report:
         """Everything, in any order: each write is complete in itself and skipped when this batch has done it before.
+
+        `parsed`: RECORD and what `readings.parsed` adds. Planning is what a small batch costs, so the parsing belongs
+        before the batch: inside it each of the plans that follow would carry it along.
 
         Raises Paused before the first write when more would be refused than `limit` allows.
         """
         report = Report(number, self.clock())
-        spark = records.sparkSession
+        spark = parsed.sparkSession
         spark.conf.set("spark.databricks.delta.write.txnAppId", self.transaction)
         spark.conf.set("spark.databricks.delta.write.txnVersion", str(number))
-        parsed = readings.parsed(records).persist()
+        parsed = parsed.persist()
         rows = None
         try:
             with report.phase("parse"):
@@ -137,7 +140,7 @@ class Batch:
             F.lit(report.started_at).alias("ingested_at"),
             F.to_date("kafka_timestamp").alias("event_date"),
         )
-        if seen.first_offset <= self.held_to:
+        if seen.records and seen.first_offset <= self.held_to:  # the first batch of an empty topic has no records
             held = spark.table(f"{self.catalog}.{MULTIPLEX}").where(
                 F.col("offset").between(seen.first_offset, seen.last_offset)
             )

@@ -31,6 +31,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs import quarantine
 from spark_jobs.job import Job, parser, run
+from spark_jobs.streaming import readings
 from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, RECORD, TRENDS, Batch, Paused, Report
 from spark_jobs.streaming.heartbeat import (
     Epoch,
@@ -351,7 +352,7 @@ def keep_running(job: Job) -> None:
         stream.on_batch(records, number)
 
     query = (
-        stream_records(spark, given)
+        readings.parsed(stream_records(spark, given))
         .writeStream.queryName(QUERY)
         .foreachBatch(on_batch)
         .option("checkpointLocation", checkpoint)
