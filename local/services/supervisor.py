@@ -231,23 +231,31 @@ def _below(process: psutil.Process, folder: Path) -> bool:
 def sweep(home: Home, patience_seconds: float = 8) -> int:
     """End every process of the stack: asked first, killed when it does not listen. Returns how many there were.
 
-    What is started while others end is found too, as it is looked for until there is nothing.
+    What is started while others end is found too, as it is looked for until there is nothing. A process counts until
+    it is gone: one that is dying has no environment any more, but still its ports.
     """
-    ended: set[int] = set()
+    known: dict[int, psutil.Process] = {}
     deadline = time.monotonic() + patience_seconds
     while True:
-        processes = leftovers(home)
-        if not processes:
-            return len(ended)
         hard = time.monotonic() > deadline
-        for process in processes:
-            if hard or process.pid not in ended:
+        fresh = {process.pid: process for process in leftovers(home)}
+        for pid, process in fresh.items():
+            if hard or pid not in known:
                 _signal(process, hard)
-            ended.add(process.pid)
-        psutil.wait_procs(processes, timeout=0.5)
+        known |= fresh
+        alive = [process for process in known.values() if _lives(process)]
+        if not alive and not fresh:
+            return len(known)
+        psutil.wait_procs(alive, timeout=0.5)
         if time.monotonic() > deadline + 20:
-            names = ", ".join(f"{process.pid}" for process in processes)
-            raise PartFailed(f"These processes of the stack cannot be ended: {names}.")
+            raise PartFailed(f"These processes of the stack cannot be ended: {', '.join(str(p.pid) for p in alive)}.")
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _signal(process: psutil.Process, hard: bool) -> None:

@@ -113,7 +113,7 @@ def test_a_sweep_ends_what_the_stack_started_even_if_it_does_not_listen_and_noth
     of_a_person = spawn({"FITNESS_HOME": str(home.path)})
     assert [process.pid for process in leftovers(home)] == [ours.pid]
     assert sweep(home, patience_seconds=0.5) == 1
-    assert not psutil.pid_exists(ours.pid)
+    ours.wait(5)  # raises when it lives
     assert of_another_stack.poll() is None
     assert of_a_person.poll() is None
 
