@@ -54,7 +54,7 @@ def parse_readings(records: DataFrame) -> DataFrame:
             "_read_at": time.micros,
             "bpm": heartrate.double,
         }
-    ).withColumn("read_at", F.timestamp_micros("_read_at"))
+    ).withColumn("read_at", _timestamp("_read_at"))
     return _refuse_empty(
         _close(
             records,
@@ -79,7 +79,7 @@ def parse_workouts(records: DataFrame) -> DataFrame:
     messages = _open(records, {field.name: _member(field.name) for field in (*ids, action, timestamp)})
     values = messages.withColumns(
         {**{field.name: field.integer for field in ids}, "action": action.text, "_occurred_at": timestamp.micros}
-    ).withColumn("occurred_at", F.timestamp_micros("_occurred_at"))
+    ).withColumn("occurred_at", _timestamp("_occurred_at"))
     return _refuse_empty(
         _close(
             records,
@@ -141,8 +141,8 @@ def parse_profile_changes(records: DataFrame) -> DataFrame:
         }
     ).withColumns(
         {
-            "changed_at": F.timestamp_micros("_changed_at"),
-            "committed_at": F.timestamp_micros("_committed_at"),
+            "changed_at": _timestamp("_changed_at"),
+            "committed_at": _timestamp("_committed_at"),
             "is_tombstone": F.col("value").isNull(),
             "position": F.when(commit.isNotNull(), F.concat_ws("/", *position)),
         }
@@ -217,11 +217,12 @@ class Field:
     def micros(self) -> Column:
         """Microseconds since the epoch of a time as the contract writes it, or NULL; decimal all the way, so exact."""
         seconds = F.try_variant_get(self.value, "$", "decimal(38, 18)")
+        with_seconds = F.regexp_replace(F.upper(self.text), "^(.{16})([Z+-])", "$1:00$2")  # or Spark would not read it
         of_decimal = F.floor(seconds, F.lit(6)).try_cast("decimal(28, 6)") * F.lit(MICROS).cast("decimal(7, 0)")
         return (
             F.when(self.kind == "BIGINT", F.try_multiply(self.integer, F.lit(MICROS)))
             .when(self.is_number, of_decimal.try_cast("bigint"))
-            .when(self.text.rlike(ISO_WITH_OFFSET), F.unix_micros(F.try_to_timestamp(self.text)))
+            .when(self.text.rlike(ISO_WITH_OFFSET), F.unix_micros(F.try_to_timestamp(with_seconds)))
         )
 
     @property
@@ -329,6 +330,11 @@ def _document_faults() -> list[Column]:
         _fault(unread, Reason.MALFORMED_JSON, "value"),
         _fault(~F.schema_of_variant("_message").startswith("OBJECT"), Reason.NOT_AN_OBJECT, "value"),
     ]
+
+
+def _timestamp(micros: str) -> Column:
+    """A column of microseconds as TIMESTAMP; NULL for what no calendar of a client could hold."""
+    return F.timestamp_micros(F.when(F.col(micros).between(0, YEAR_10000 - 1), F.col(micros)))
 
 
 def _member(path: str) -> Column:

@@ -1,0 +1,167 @@
+"""The stream's batch against plain Python: any order, repetition, batching and dying give the oracle's tables."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from spark_jobs.messages import parse_readings
+from spark_jobs.streaming import readings
+from spark_jobs.streaming.batch import Batch, Paused
+from spark_jobs.streaming.limits import RefusalLimit
+from tests.oracle.facts import Reading, Refusal, instant
+from tests.oracle.gold import bpm_trends
+from tests.oracle.messages import judge_reading
+from tests.oracle.silver import heart_rate
+from tests.spark.pipeline import Pipeline
+from tests.spark.test_messages import READINGS
+
+ARRIVED = datetime(2024, 3, 2, 12, tzinfo=UTC)
+SCHEMA = """topic STRING, partition INT, offset BIGINT, kafka_timestamp TIMESTAMP, key BINARY, value BINARY,
+    headers ARRAY<STRUCT<key: STRING, value: BINARY>>"""
+WRITES = ("_multiplex", "_heart_rate", "_trends", "_quarantine")
+
+Record = tuple[str, int, int, datetime, bytes | None, bytes | None, list[Any]]
+
+
+def message(device_id: int, second: float, bpm: float) -> bytes:
+    return f'{{"device_id":{device_id},"time":{second},"heartrate":{bpm}}}'.encode()
+
+
+def day_of_messages(seed: int) -> list[bytes]:
+    """Two devices in two minutes years apart: readings, repeats, other values for the same instant, and rubbish."""
+    chance = random.Random(seed)
+    said = []
+    for _ in range(120):
+        second = chance.choice((1_200_000_000, 1_577_836_800)) + chance.randrange(0, 70) + chance.choice((0, 0.25))
+        said.append(message(chance.choice((7, 119715)), second, chance.choice((61, 66.62, 80.123456789012))))
+    said += [b"", b'{"device_id":"7"}', message(7, 1_200_000_000, 300), message(7, 900_000_000, 70)]
+    chance.shuffle(said)
+    return said
+
+
+def records(messages: list[bytes | None]) -> list[Record]:
+    """In order of arrival, over two partitions."""
+    at = [ARRIVED + timedelta(milliseconds=number) for number in range(len(messages))]
+    return [("bpm", n % 2, n // 2, at[n], b"k", value, []) for n, value in enumerate(messages)]
+
+
+@pytest.fixture
+def write(spark: SparkSession, pipeline: Pipeline) -> Iterator[Callable[..., Any]]:
+    """Write records as batch `number`."""
+
+    def write(rows: list[Record], number: int, batch: Batch | None = None) -> Any:
+        frame = spark.createDataFrame(rows, SCHEMA)
+        return (batch or Batch("spark_catalog", transaction="checkpoint")).write(readings.parsed(frame), number)
+
+    yield write
+    for setting in ("txnAppId", "txnVersion"):
+        spark.conf.unset(f"spark.databricks.delta.write.{setting}")
+
+
+def expected(rows: list[Record]) -> dict[str, Any]:
+    judged = [(row, judge_reading(row[5], round(row[3].timestamp() * 1e6))) for row in rows]
+    accepted = [(row, said) for row, said in judged if isinstance(said, Reading)]
+    silver = heart_rate(said for _, said in accepted)
+    conflicts = len(silver.refused)
+    return {
+        "bronze": sorted((row[1], row[2], row[5]) for row in rows),
+        "silver": sorted((d, instant(at), bpm) for d, values in silver.accepted.items() for at, bpm in values.items()),
+        "gold": sorted((trend.device_id, instant(trend.minute), *trend.bpm) for trend in bpm_trends(silver.accepted)),
+        "quarantined": sum(isinstance(said, Refusal) for _, said in judged) + conflicts,
+        "conflicts": conflicts,
+    }
+
+
+def found(lake: Pipeline) -> dict[str, Any]:
+    quarantine = lake.rows("ops.quarantine")
+    places = {(row["partition"], row["offset"]) for row in quarantine}
+    assert len(places) == len(quarantine), "a record is in quarantine twice"
+    columns = ("device_id", "minute", "min_bpm", "avg_bpm", "max_bpm", "readings")
+    return {
+        "bronze": sorted((r["partition"], r["offset"], r["value"]) for r in lake.rows("bronze.kafka_multiplex")),
+        "silver": sorted((r["device_id"], r["read_at"], r["bpm"]) for r in lake.rows("silver.heart_rate")),
+        "gold": sorted(tuple(r[column] for column in columns) for r in lake.rows("gold.bpm_trends")),
+        "quarantined": len(quarantine),
+        "conflicts": sum(row["reason"] == "conflicting_reading" for row in quarantine),
+    }
+
+
+def test_whatever_the_batches_the_tables_are_the_oracles(write: Callable[..., Any], pipeline: Pipeline) -> None:
+    rows = records(day_of_messages(seed=1))
+    batches = [rows[:40], rows[40:41], rows[41:]]
+    for number, batch in enumerate(batches):
+        random.Random(number).shuffle(batch)
+        write(batch, number)
+    assert found(pipeline) == expected(rows)
+
+
+def test_a_batch_that_died_at_any_write_is_completed_by_running_it_again(
+    write: Callable[..., Any], pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = records(day_of_messages(seed=2))
+    quarter = len(rows) // len(WRITES)
+    for number, dies_at in enumerate(WRITES):
+        batch = rows[number * quarter : (number + 1) * quarter if number < len(WRITES) - 1 else None]
+        with monkeypatch.context() as patch:
+            patch.setattr(Batch, dies_at, _dies)
+            with pytest.raises(ConnectionAbortedError):
+                write(batch, number)
+        write(batch, number)
+    assert found(pipeline) == expected(rows)
+
+
+def _dies(*_: Any) -> None:
+    raise ConnectionAbortedError
+
+
+def test_a_batch_that_is_run_again_writes_nothing(write: Callable[..., Any], pipeline: Pipeline) -> None:
+    rows = records(day_of_messages(seed=3))
+    write(rows, 0)
+    before = found(pipeline), pipeline.versions()
+    report = write(rows, 0)
+    assert report.rows["accepted"] == 0
+    assert (found(pipeline), pipeline.versions()) == before
+
+
+def test_a_new_checkpoint_reads_everything_again_and_adds_nothing(
+    write: Callable[..., Any], pipeline: Pipeline
+) -> None:
+    rows = records(day_of_messages(seed=4))
+    write(rows[:60], 0)
+    anew = Batch("spark_catalog", transaction="another", held_to=max(row[2] for row in rows[:60]))
+    write(rows, 0, anew)
+    assert found(pipeline) == expected(rows)
+
+
+def test_too_much_refused_pauses_before_anything_is_written(write: Callable[..., Any], pipeline: Pipeline) -> None:
+    strict = Batch("spark_catalog", transaction="checkpoint", limit=RefusalLimit(minimum=3))
+    with pytest.raises(Paused, match="4 of the last 5 records"):
+        write(records([b"x", b"y", b"z", b"", message(7, 1_200_000_000, 70)]), 0, strict)
+    assert not any(found(pipeline).values())
+
+
+def test_the_short_cut_reads_as_the_strict_rules_do(spark: SparkSession) -> None:
+    numbers = ("66.62", "20", "20.000000000000001", "250", "250.0000000000001", "100", "99.123456789012345", "21.5e0")
+    times = ("1575158400", "1575158400.5", "1575158400.1234567", "946684799", "946684800", "1709380800", "1709381101")
+    said = [f'{{"device_id":{d},"time":{t},"heartrate":{b}}}' for d in (0, 7, -1) for t in times for b in numbers]
+    said += [text.replace(":", ": ").replace(",", ", ") for text in said] + [f" {said[0]}", f"{said[0]}\n", said[0] * 2]
+    said += [said[0].replace('"device_id":0', '"device_id":007'), said[0].replace("}", ',"x":1}')]
+    odd = READINGS.values()
+    frame = spark.createDataFrame(records([*(text.encode() for text in said), *odd]), SCHEMA)
+
+    def rows(parse: Callable[[DataFrame], DataFrame]) -> dict[Any, Any]:
+        return {(row["partition"], row["offset"]): _judgement(row) for row in parse(frame).toArrow().to_pylist()}
+
+    assert rows(readings.parsed) == rows(parse_readings)
+
+
+def _judgement(row: dict[str, Any]) -> tuple[Any, ...]:
+    if row["reason"] is not None:
+        return row["value"], row["reason"], row["detail"]
+    return row["value"], row["device_id"], row["read_at"], row["bpm"]
