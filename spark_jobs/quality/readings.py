@@ -1,0 +1,232 @@
+"""The tables of the heart-rate stream: topic bpm in bronze against silver.heart_rate and ops.quarantine, and the
+readings against gold.bpm_trends.
+
+The stream writes the tables of a batch side by side, without a common commit. So of bronze only records are judged
+that the stream has said to be done with (`ops.stream_progress`), and what differs in the other tables is looked at
+again, at their latest versions, until it no longer differs or a batch would have ended long since.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import reduce
+from operator import or_
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from spark_jobs.incremental import changes
+from spark_jobs.job import LastRun
+from spark_jobs.quality.comparison import SAMPLES, Finding, Kind, compared, finding
+from spark_jobs.quality.pinned import PROGRESS, Pinned
+from spark_jobs.quality.refused import RECORD, standing
+from spark_jobs.quarantine import QUARANTINE
+from spark_jobs.slices import EVERYTHING, NOTHING, Slice
+from spark_jobs.streaming import readings
+from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, TRENDS
+
+TOPIC = "bpm"
+READING, MINUTE = ("device_id", "read_at"), ("device_id", "minute")
+ARRIVAL = ("ingested_at", "kafka_timestamp", "partition", "offset")
+ONE_MINUTE, ONE_HOUR = timedelta(minutes=1), timedelta(hours=1)
+PAUSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """From (inclusive) and to (exclusive) which offset each partition of the topic is looked at."""
+
+    begin: dict[int, int]
+    end: dict[int, int]
+
+    @property
+    def arrived(self) -> Column:
+        """From the beginning on; a partition of which nothing is known yet is looked at whole."""
+        before = [(F.col("partition") == number) & (F.col("offset") < begin) for number, begin in self.begin.items()]
+        return ~reduce(or_, before, F.lit(False))
+
+    @property
+    def done(self) -> Column:
+        """Before the end: all tables of the stream are complete up to there."""
+        before = [(F.col("partition") == number) & (F.col("offset") < end) for number, end in self.end.items()]
+        return reduce(or_, before, F.lit(False))
+
+
+def mark(partition: int) -> str:
+    return f"{MULTIPLEX}:{TOPIC}-{partition}"
+
+
+def offsets(view: Pinned, read: dict[str, int]) -> Offsets:
+    """From where the last clean look ended to what the stream has said to be done with."""
+    rows = (
+        view.table(PROGRESS).select(F.explode("end_offsets").alias("place", "end")).groupBy("place").agg(F.max("end"))
+    )
+    ends = {int(place.rpartition("-")[2]): end for place, end in rows.collect() if place.rpartition("-")[0] == TOPIC}
+    return Offsets({number: read.get(mark(number), 0) for number in ends}, ends)
+
+
+def audit(view: Pinned, audited: LastRun | None, patience: float) -> tuple[list[Finding], dict[str, int]]:
+    """`patience`: seconds within which a batch that has begun has surely ended."""
+    read = {} if audited is None or view.rebuild else audited.source_versions
+    extent = offsets(view, read)
+    looked_at = {mark(number): end for number, end in extent.end.items()}
+    looked_at |= {name: view.versions[name] for name in (HEART_RATE, TRENDS)}
+    looked_at[f"{QUARANTINE}:{TOPIC}"] = view.versions[QUARANTINE]
+    bronze = view.table(MULTIPLEX).where(F.col("topic") == TOPIC)
+    held = _changed(view, read.get(f"{QUARANTINE}:{TOPIC}"), QUARANTINE, f"topic = '{TOPIC}'")
+    places = EVERYTHING if held is None else Slice.of(held.select(*RECORD))
+    arrived = bronze.where(extent.arrived)
+    if view.rebuild and not view.rebuild.full:
+        arrived = bronze.where(view.on_days(F.col("event_date")))
+    elif not (places.is_everything or places.is_nothing):
+        arrived = arrived.union(places.among(bronze.where(~extent.arrived), *RECORD))
+    judged = _judged(view, readings.parsed(arrived), extent).persist()
+    try:
+        said = _changed(view, read.get(HEART_RATE), HEART_RATE, "TRUE")
+        findings = [
+            _records(view, judged, places),
+            lasting(
+                lambda now, keys: _readings(now, keys, extent),
+                view,
+                EVERYTHING if said is None else _doubted(judged, said),
+                (HEART_RATE, READING),
+                patience,
+            ),
+        ]
+    finally:
+        judged.unpersist()
+    return [*findings, lasting(_trends, view, _minutes(view, read, said), (TRENDS, MINUTE), patience)], looked_at
+
+
+def lasting(
+    look: Callable[[Pinned, Slice], DataFrame],
+    view: Pinned,
+    keys: Slice,
+    table: tuple[str, tuple[str, ...]],
+    patience: float,
+) -> Finding:
+    """What differs and goes on differing. `look`: compares the rows of some keys; `table`: its name and its key."""
+    name, key = table
+    what = "readings computed anew"
+    if keys.is_nothing:
+        return Finding(what, name)
+    deadline = time.monotonic() + patience
+    comparison = look(view, keys)
+    first = found = finding(what, name, comparison, key)
+    now = replace(view, versions={table: number for table, number in view.versions.items() if table.startswith("ops.")})
+    while found.defects and time.monotonic() < deadline:
+        time.sleep(min(PAUSE_SECONDS, patience))
+        comparison = look(now, Slice.of(comparison.where(F.col("kind") != Kind.SAME).select(*key)))
+        found = finding(what, name, comparison, key)
+    return replace(found, expected=first.expected, found=first.found, pending=first.defects - found.defects)
+
+
+def _changed(view: Pinned, read: int | None, table: str, where: str) -> DataFrame | None:
+    """The rows of a table that changed since a version; of a look at some days those days' rows; None for all."""
+    if view.rebuild and not view.rebuild.full:
+        time = {HEART_RATE: "read_at", TRENDS: "minute", QUARANTINE: "first_seen_at"}[table]
+        days = view.on_days(F.col(time))
+        return view.table(table).where(where).where(days)
+    if read is None:
+        return None
+    news = changes(view.having_read(LastRun({table: read}, view.clock)), {table: where})
+    if news.everything:
+        return None
+    feed = news.of(table)
+    return view.table(table).limit(0) if feed is None else feed
+
+
+def _judged(view: Pinned, records: DataFrame, extent: Offsets) -> DataFrame:
+    """Parsed records with `is_done`, `bpm_held` (what silver has for their device and time) and `copies` (their rows
+    in quarantine)."""
+    hours = Slice.of(records.where("reason IS NULL").select(F.date_trunc("hour", "read_at").alias("hour")))
+    silver = view.table(HEART_RATE).where(hours.within("read_at", "hour", longer=ONE_HOUR))
+    silver = silver.groupBy(*READING).agg(F.min("bpm").alias("bpm_held"))
+    refused = standing(view, TOPIC).groupBy(*RECORD).agg(F.count("*").alias("copies"))
+    same = F.expr("record.reason IS NULL AND record.device_id = held.device_id AND record.read_at = held.read_at")
+    return (
+        records.select(*RECORD, *READING, "bpm", "reason")
+        .withColumn("is_done", extent.done)
+        .alias("record")
+        .join(silver.alias("held"), same, "left")
+        .select("record.*", "held.bpm_held")
+        .join(refused, list(RECORD), "left")
+    )
+
+
+def _records(view: Pinned, judged: DataFrame, places: Slice) -> Finding:
+    """Each record is in silver, or says again what is there, or is in quarantine once."""
+    accepted, is_held = F.col("reason").isNull(), F.col("copies").isNotNull()
+    conflicts = accepted & (F.col("bpm") != F.col("bpm_held"))
+    kind = (
+        F.when(F.col("copies") > 1, str(Kind.DOUBLED))
+        .when(is_held & accepted & ~F.coalesce(conflicts, F.lit(False)), str(Kind.UNEXPECTED))
+        .when(~is_held & (~accepted | F.col("bpm_held").isNull()), str(Kind.MISSING))
+        .when(~is_held & conflicts, str(Kind.CHANGED))
+        .otherwise(str(Kind.SAME))
+    )
+    of_none = places.among(standing(view, TOPIC).select(*RECORD), *RECORD).join(judged, list(RECORD), "left_anti")
+    told = judged.where("is_done").select(*RECORD, kind.alias("kind"))
+    told = told.union(of_none.withColumn("kind", F.lit(str(Kind.UNEXPECTED))))
+    counts = {row["kind"]: row["count"] for row in told.groupBy("kind").count().toArrow().to_pylist()}
+    number = {str(kind): counts.get(kind, 0) for kind in (Kind.MISSING, Kind.UNEXPECTED, Kind.DOUBLED, Kind.CHANGED)}
+    arrived, detail = sum(counts.values()), None
+    if sum(number.values()):
+        samples = told.where(F.col("kind") != Kind.SAME).limit(SAMPLES).toArrow().to_pylist()
+        detail = "; ".join(f"{row['kind']} partition={row['partition']}, offset={row['offset']}" for row in samples)
+    what = "bronze = accepted + duplicate + quarantined"
+    return Finding(what, TOPIC, arrived, arrived - number[Kind.MISSING], **number, detail=detail)
+
+
+def _doubted(judged: DataFrame, said: DataFrame) -> Slice:
+    """Readings of which bronze and silver do not say the same at first sight: to find one in bronze is to read it all.
+
+    `said`: rows of silver that came, changed or went.
+    """
+    accepted = judged.where("reason IS NULL")
+    reading = [*READING, "bpm"]
+    lost = accepted.where("is_done AND (bpm_held IS NULL OR bpm_held <> bpm AND copies IS NULL)")
+    unsaid = said.select(*reading).exceptAll(accepted.select(*reading).distinct())
+    return Slice.of(lost.select(*READING).union(unsaid.select(*READING)))
+
+
+def _readings(view: Pinned, keys: Slice, extent: Offsets) -> DataFrame:
+    """Of each key the first accepted record to arrive, compared with silver; what the stream is not done with is left
+    out."""
+    bronze = view.table(MULTIPLEX).where(F.col("topic") == TOPIC)
+    if not keys.is_everything:  # a reading is at most five minutes ahead of its arrival
+        first = (keys.frame if keys.frame is not None else bronze.limit(0)).agg(F.min(F.to_date("read_at"))).head()
+        bronze = bronze.where(F.col("event_date") >= F.date_sub(F.lit(first[0] if first else None), 1))
+    accepted = keys.among(readings.parsed(bronze).where("reason IS NULL"), *READING)
+    arrival = F.struct(*ARRIVAL)
+    wanted = accepted.groupBy(*READING).agg(
+        F.min_by("bpm", arrival).alias("bpm"), F.min_by(extent.done, arrival).alias("is_done")
+    )
+    found = keys.among(view.table(HEART_RATE), *READING)
+    comparison = compared(wanted.select(*READING, "bpm"), found, READING)
+    undone = wanted.where("NOT is_done").select(*READING, F.lit(True).alias("undone"))
+    return comparison.join(undone, list(READING), "left").where("undone IS NULL OR kind = 'same'").drop("undone")
+
+
+def _minutes(view: Pinned, read: dict[str, int], said: DataFrame | None) -> Slice:
+    changed = _changed(view, read.get(TRENDS), TRENDS, "TRUE")
+    if said is None or changed is None:
+        return EVERYTHING
+    frames: Iterable[DataFrame] = (said.withColumn("minute", F.date_trunc("minute", "read_at")), changed)
+    keys = Slice.of(reduce(DataFrame.union, (frame.select(*MINUTE) for frame in frames)))
+    return NOTHING if keys.is_nothing else keys
+
+
+def _trends(view: Pinned, keys: Slice) -> DataFrame:
+    """Trends of some minutes computed anew from silver, compared with gold."""
+    silver = (
+        view.table(HEART_RATE)
+        .where(keys.within("device_id"))
+        .where(keys.within("read_at", "minute", longer=ONE_MINUTE))
+    )
+    of_minutes = keys.among(silver.withColumn("minute", F.date_trunc("minute", "read_at")), *MINUTE)
+    numbered = of_minutes.withColumn("minute", readings.minute_number(F.col("read_at")))
+    return compared(readings.trends(numbered), keys.among(view.table(TRENDS), *MINUTE), MINUTE)
