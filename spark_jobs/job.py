@@ -8,7 +8,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -18,6 +18,7 @@ from spark_jobs.platform import Platform
 
 JOB_RUNS = "ops.job_runs"
 LONGEST_ERROR = 8_000
+RECENT = timedelta(hours=3)
 
 OUTCOME = """
     job STRING, run_id STRING, status STRING, mode STRING, started_at TIMESTAMP, ended_at TIMESTAMP, clock TIMESTAMP,
@@ -87,16 +88,19 @@ class Job:
         return self.spark.table(f"{self.catalog}.{name}")
 
     def last_run(self) -> LastRun | None:
-        """The last good run of this job that kept the books (a rebuild does not); None when there was none."""
-        row = (
-            self.table(JOB_RUNS)
-            .where((F.col("job") == self.name) & (F.col("status") == "succeeded") & (F.col("mode") != "rebuild"))
-            .agg(F.max_by(F.struct("source_versions", F.unix_micros("clock").alias("clock")), "ended_at").alias("last"))
-            .head()
+        """The last good run of this job that kept the books (a rebuild does not); None when there was none.
+
+        Looked for among the runs of the last hours first: every run leaves a file, and old ones need not be read.
+        """
+        mine = self.table(JOB_RUNS).where(
+            (F.col("job") == self.name) & (F.col("status") == "succeeded") & (F.col("mode") != "rebuild")
         )
-        if row is None or row["last"] is None:
-            return None
-        return LastRun(dict(row["last"]["source_versions"]), instant(row["last"]["clock"]))
+        clock = F.unix_micros("clock").alias("clock")
+        for runs in (mine.where(F.col("ended_at") > datetime.now(UTC) - RECENT), mine):
+            row = runs.orderBy(F.desc("ended_at")).select("source_versions", clock).head()
+            if row is not None:
+                return LastRun(dict(row["source_versions"]), instant(row["clock"]))
+        return None
 
 
 def instant(micros: int) -> datetime:
