@@ -165,9 +165,11 @@ def down(home: Home, say: Say) -> int:
         supervisor = Supervisor(home)
         if supervisor.pid() is not None:
             supervisor.stop(WATCH)
-            stream.down(home)
-            for level in STOP_ORDER:
-                with ThreadPoolExecutor(len(level)) as pool:
+            with ThreadPoolExecutor() as pool:
+                stream_ends = pool.submit(stream.down, home)
+                for level in STOP_ORDER:
+                    if "workspace" in level:
+                        stream_ends.result()
                     list(pool.map(supervisor.stop, level))
             supervisor.shutdown()
         left = sweep(home)

@@ -26,6 +26,8 @@ DRAIN_SECONDS = 25  # for a batch to end; whatever is lost of one is read again
 
 def up(home: Home) -> str | None:
     """Make sure that the stream's job exists and runs, and wait for its heartbeat. None, or why it is not well."""
+    if state(home)["verdict"] == "healthy":
+        return None
     run = _command(home, "ensure", timeout_seconds=120)
     if run.returncode != 0:
         return f"it could not be started: {_last_line(run)}"
@@ -46,8 +48,8 @@ def down(home: Home) -> None:
 
 
 def state(home: Home) -> dict[str, Any]:
-    """pid, the platform's state of its run, and `trouble`: None when its supervision finds nothing the matter."""
-    shown: dict[str, Any] = {"pid": _pid(home), "state": "stopped", "trouble": None}
+    """pid, the platform's state of its run, the verdict of its supervision, and `trouble`: None when all is well."""
+    shown: dict[str, Any] = {"pid": _pid(home), "state": "stopped", "verdict": None, "trouble": None}
     try:
         with _supervision(home) as stream:
             seen = stream.observe()
@@ -57,6 +59,7 @@ def state(home: Home) -> dict[str, Any]:
     except (httpx.HTTPError, ValueError) as error:
         shown["trouble"] = f"the workspace does not answer ({reason(error)})"
         return shown
+    shown["verdict"] = str(verdict.state)
     # one of an earlier version does its work; the bpm_stream DAG rolls it
     if verdict.state not in ("healthy", "catching_up", "outdated"):
         shown["trouble"] = f"{verdict.state}: {verdict.reason}"
