@@ -101,7 +101,8 @@ class Observation:
     heartbeat: Heartbeat | None
     heartbeat_error: str = ""  # why there is none, when a document is there but cannot be read
     end_position: int | None = None  # sum of Kafka's end offsets, None: Kafka did not answer
-    last_result: str = ""  # how the run before ended, for the reason of `stopped`
+    last_run: str = ""  # with no run active: the newest that ended
+    last_result: str = ""  # and how it ended
 
 
 @dataclass(frozen=True)

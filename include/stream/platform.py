@@ -49,13 +49,14 @@ class StreamJob:
         )
         return tuple(_run(run) for run in runs)
 
-    def last_result(self, job_id: int) -> str:
-        """How the newest ended run ended, in the platform's words."""
+    def last_run(self, job_id: int) -> tuple[str, str]:
+        """The newest ended run and how it ended, in the platform's words; both empty when there was none."""
         query = {"job_id": job_id, "completed_only": "true", "limit": 1}
         for run in self.call("GET", "2.2/jobs/runs/list", query).get("runs", []):
             state = run["state"]
-            return f"{state.get('result_state', state['life_cycle_state'])} {state.get('state_message', '')}".strip()
-        return ""
+            words = f"{state.get('result_state', state['life_cycle_state'])} {state.get('state_message', '')}"
+            return str(run["run_id"]), words.strip()
+        return "", ""
 
     def start(self, job_id: int, token: str) -> str:
         """Start a run; the same token starts no second one."""

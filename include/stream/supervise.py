@@ -77,9 +77,9 @@ class Supervisor:
     def _look(self) -> Observation:
         job_id = self.job.find()
         runs = self.job.active_runs(job_id) if job_id is not None else ()
-        last_result = self.job.last_result(job_id) if job_id is not None and not runs else ""
+        last_run = self.job.last_run(job_id) if job_id is not None and not runs else ("", "")
         beat, problem = heartbeats.read(self.heartbeat)
-        return Observation(self.clock(), runs, beat, problem, end_position(self.kafka), last_result)
+        return Observation(self.clock(), runs, beat, problem, end_position(self.kafka), *last_run)
 
     def once(self) -> tuple[Verdict, Decision]:
         """Observe, judge, act, verify; the log tells each."""
@@ -136,9 +136,9 @@ class Supervisor:
             log.warning("A cancelled run is still active; the next look will deal with it.")
 
     def _token(self, seen: Observation) -> str:
-        """The same for all who saw the same stream in the same minute, so that two supervisors start one run."""
-        epoch = seen.heartbeat.epoch if seen.heartbeat else 0
-        return f"bpm-{version_of(self.definition)}-{epoch}-{seen.now:%Y%m%dT%H%M}"
+        """The same for all who saw the same runs, so that two supervisors start one."""
+        before = "-".join(run.run_id for run in seen.active_runs) or seen.last_run
+        return f"bpm-{version_of(self.definition)}-after-{before}"
 
     def recall(self) -> Memory:
         """A damaged memory is forgotten: the worst that follows is a start or a page too many."""

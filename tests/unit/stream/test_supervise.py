@@ -1,0 +1,220 @@
+"""One look and its deed against a platform made of dictionaries."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.settings import check_offline
+from include.stream import supervise
+from include.stream.job import checkpoint_reads, job_settings, version_of
+from include.stream.judge import State
+from include.stream.platform import StreamJob, contains
+from include.stream.supervise import Supervisor
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+SETTINGS = check_offline("local")
+NAME = job_settings(SETTINGS)["name"]
+
+
+@dataclass
+class Platform:
+    """Jobs and runs as a workspace tells them; a stream of this platform ends when its stop is asked for."""
+
+    jobs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    tokens: dict[str, int] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+    heeds: Path | None = None
+
+    def __call__(self, method: str, path: str, document: dict[str, Any]) -> dict[str, Any]:
+        verb = path.removeprefix("2.2/jobs/")
+        self.said.append(verb)
+        return getattr(self, verb.replace("/", "_").replace("-", "_"))(document)
+
+    def list(self, query: dict[str, Any]) -> dict[str, Any]:
+        return {"jobs": [{"job_id": key, "settings": {"name": job["name"]}} for key, job in self.jobs.items()]}
+
+    def create(self, settings: dict[str, Any]) -> dict[str, Any]:
+        self.jobs[len(self.jobs) + 1] = json.loads(json.dumps(settings))
+        return {"job_id": len(self.jobs)}
+
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        return {"job_id": query["job_id"], "settings": self.jobs[query["job_id"]]}
+
+    def reset(self, document: dict[str, Any]) -> dict[str, Any]:
+        self.jobs[document["job_id"]] = document["new_settings"]
+        return {}
+
+    def delete(self, document: dict[str, Any]) -> dict[str, Any]:
+        del self.jobs[document["job_id"]]
+        return {}
+
+    def runs_list(self, query: dict[str, Any]) -> dict[str, Any]:
+        if self.heeds and self.heeds.exists():
+            self.end()
+        wanted = "active_only" in query
+        runs = [run for run in self.runs if (run["state"]["life_cycle_state"] == "RUNNING") is wanted]
+        return {"runs": runs[-1:]} if not wanted else {"runs": runs}
+
+    def run_now(self, document: dict[str, Any]) -> dict[str, Any]:
+        if document["idempotency_token"] not in self.tokens:
+            run_id = len(self.runs) + 1
+            self.runs.append(
+                {"run_id": run_id, "start_time": NOW.timestamp() * 1000, "state": {"life_cycle_state": "RUNNING"}}
+            )
+            self.tokens[document["idempotency_token"]] = run_id
+        return {"run_id": self.tokens[document["idempotency_token"]]}
+
+    def runs_cancel(self, document: dict[str, Any]) -> dict[str, Any]:
+        self.end("CANCELED")
+        return {}
+
+    def end(self, result: str = "SUCCESS") -> None:
+        for run in self.runs:
+            run["state"] = {"life_cycle_state": "TERMINATED", "result_state": result}
+
+    @property
+    def active(self) -> int:
+        return sum(run["state"]["life_cycle_state"] == "RUNNING" for run in self.runs)
+
+
+@pytest.fixture
+def platform() -> Platform:
+    return Platform()
+
+
+@pytest.fixture
+def supervisor(platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
+    monkeypatch.setattr(supervise, "end_position", lambda kafka: 100)
+    monkeypatch.setattr(supervise, "DRAIN_SECONDS", 0)
+    return Supervisor(SETTINGS, platform, tmp_path / "bpm.json", {}, clock=lambda: NOW, sleep=lambda seconds: None)
+
+
+def beat(stream: Supervisor, run_id: int, written_at: datetime = NOW, version: str = "", **changes: Any) -> None:
+    """The heartbeat of a healthy stream, or of one that differs by `changes`."""
+    document = {
+        "format": 1,
+        "version": version or version_of(stream.definition),
+        "checkpoint_version": min(checkpoint_reads()),
+        "run_id": str(run_id),
+        "epoch": run_id,
+        "state": "running",
+        "reason": "",
+        "written_at": written_at.isoformat(),
+        "position": 100,
+        "latest": 100,
+        "batch": None,
+        "window": [],
+    }
+    Path(str(stream.heartbeat)).write_text(json.dumps(document | changes))
+
+
+def test_a_stream_that_never_was_is_created_and_started(supervisor: Supervisor, platform: Platform) -> None:
+    verdict, _ = supervisor.once()
+    assert verdict.state is State.STOPPED
+    assert platform.active == 1
+    assert contains(platform.jobs[1], supervisor.definition)
+
+
+def test_a_healthy_stream_is_left_alone(supervisor: Supervisor, platform: Platform) -> None:
+    supervisor.once()
+    beat(supervisor, run_id=1)
+    platform.said.clear()
+    verdict, _ = supervisor.once()
+    assert verdict.state is State.HEALTHY
+    assert set(platform.said) == {"list", "runs/list"}
+
+
+def test_two_supervisors_that_saw_the_same_start_one_run(supervisor: Supervisor, platform: Platform) -> None:
+    seen = supervisor.observe()
+    supervisor.act(supervise.Cure.START, seen)
+    supervisor.act(supervise.Cure.START, seen)
+    assert len(platform.runs) == 1
+
+
+def test_of_two_jobs_created_at_once_the_first_stays(platform: Platform) -> None:
+    other = job_settings(SETTINGS)
+
+    def create_after_somebody_else(settings: dict[str, Any]) -> dict[str, Any]:
+        Platform.create(platform, other)
+        return Platform.create(platform, settings)
+
+    platform.create = create_after_somebody_else  # type: ignore[method-assign]
+    assert StreamJob(platform, NAME).ensure(other) == (1, "unchanged")
+    assert list(platform.jobs) == [1]
+
+
+def test_settings_that_were_changed_by_hand_are_set_back(supervisor: Supervisor, platform: Platform) -> None:
+    job = StreamJob(platform, NAME)
+    job.ensure(supervisor.definition)
+    platform.jobs[1]["max_concurrent_runs"] = 5
+    assert job.ensure(supervisor.definition) == (1, "reset")
+    assert job.ensure(supervisor.definition) == (1, "unchanged")
+
+
+def test_defaults_that_the_platform_adds_are_no_change(supervisor: Supervisor, platform: Platform) -> None:
+    job = StreamJob(platform, NAME)
+    job.ensure(supervisor.definition)
+    platform.jobs[1] |= {"email_notifications": {}, "max_concurrent_runs": "1"}
+    assert job.ensure(supervisor.definition) == (1, "unchanged")
+
+
+def test_an_old_version_is_drained_and_the_new_one_started(
+    supervisor: Supervisor, platform: Platform, tmp_path: Path
+) -> None:
+    supervisor.once()
+    beat(supervisor, run_id=1, version="old")
+    platform.heeds = tmp_path / "bpm.stop"
+    supervisor.act(supervise.Cure.ROLL, supervisor.observe())
+    assert (tmp_path / "bpm.stop").read_text() == "1"
+    assert "runs/cancel" not in platform.said
+    assert len(platform.runs) == 2
+
+
+def test_a_stream_that_does_not_heed_its_stop_is_cancelled(supervisor: Supervisor, platform: Platform) -> None:
+    supervisor.once()
+    beat(supervisor, run_id=1, version="old")
+    supervisor.act(supervise.Cure.ROLL, supervisor.observe())
+    assert "runs/cancel" in platform.said
+    assert (len(platform.runs), platform.active) == (2, 1)
+
+
+def test_a_silent_stream_is_looked_at_until_its_silence_is_certain_and_restarted(
+    supervisor: Supervisor, platform: Platform
+) -> None:
+    supervisor.once()
+    beat(supervisor, run_id=1)
+    seconds = iter(range(15, 100, 3))
+    supervisor.clock = lambda: NOW + timedelta(seconds=next(seconds))
+    verdict, _ = supervisor.once()
+    assert verdict.state is State.STALLED
+    assert "runs/cancel" in platform.said
+    assert (len(platform.runs), platform.active) == (2, 1)
+
+
+def test_a_stop_by_hand_lasts_until_a_start_by_hand(supervisor: Supervisor, platform: Platform) -> None:
+    supervisor.once()
+    assert supervisor.stop()
+    supervisor.once()
+    assert platform.active == 0
+    supervisor.start()
+    assert platform.active == 1
+
+
+def test_a_damaged_memory_is_forgotten(supervisor: Supervisor, platform: Platform, tmp_path: Path) -> None:
+    (tmp_path / "bpm.supervision").write_text('{"wanted": ')
+    supervisor.once()
+    assert platform.active == 1
+
+
+def test_the_version_follows_code_and_settings() -> None:
+    version = version_of(job_settings(SETTINGS))
+    slower = SETTINGS.model_copy(update={"stream": SETTINGS.stream.model_copy(update={"trigger_seconds": 30})})
+    assert version_of(job_settings(SETTINGS)) == version
+    assert version_of(job_settings(slower)) != version
