@@ -32,6 +32,10 @@ test-unit: install ## The tests that need nothing running (seconds)
 test-spark: install ## The job tests, on a local Spark
 	$(PYTEST) tests/spark
 
+.PHONY: test-workspace
+test-workspace: install ## The workspace server through databricks-sdk, kill -9 included
+	$(PYTEST) tests/workspace
+
 .PHONY: test-dags
 test-dags: install ## The DAG tests
 	$(PYTEST) tests/dags
