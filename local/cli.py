@@ -105,20 +105,23 @@ def status(
     raise typer.Exit(0 if all(entry["healthy"] for entry in parts.values()) else 1)
 
 
+LOGS = [*PARTS, "bpm_stream", "watch", "supervisord"]
+
+
 @app.command()
 def logs(
-    name: Annotated[str, typer.Argument(help=f"One of: {', '.join([*PARTS, 'supervisord'])}.")],
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(LOGS)}.")],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing what is added.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines of the end.")] = 200,
 ) -> None:
     """Show the log of a part."""
     home = _home()
-    if name not in PARTS and name != "supervisord":
-        console.print(f"There is no part {name!r}; there are: {', '.join([*PARTS, 'supervisord'])}.", style="red")
+    if name not in LOGS:
+        console.print(f"There is no log {name!r}; there are: {', '.join(LOGS)}.", style="red", markup=False)
         raise typer.Exit(2)
-    file = home.logs / f"{name}.log"
-    if not file.exists():
-        console.print(f"{name} has not written a log yet ({file}).", style="red", markup=False)
+    file = stack.log_file(home, name)
+    if file is None or not file.exists():
+        console.print(f"{name} has not written a log yet.", style="red", markup=False)
         raise typer.Exit(1)
     # tail follows the file's name over supervisord's rotation
     os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), str(file)])  # noqa: S606

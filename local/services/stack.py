@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from local import jars
@@ -215,10 +216,15 @@ def state(home: Home) -> dict[str, dict[str, Any]]:
     return shown
 
 
+def log_file(home: Home, name: str) -> Path | None:
+    """Where a part's log is; it need not exist yet."""
+    return stream.log_file(home) if name == stream.NAME else home.logs / f"{name}.log"
+
+
 def last_lines(home: Home, part: str, count: int = 15) -> list[str]:
     """The end of a part's log, from its last 16 KiB."""
-    file = home.logs / f"{part}.log"
-    if not file.exists():
+    file = log_file(home, part)
+    if file is None or not file.exists():
         return []
     with file.open("rb") as log:
         log.seek(max(0, file.stat().st_size - 16384))

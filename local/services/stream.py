@@ -66,6 +66,13 @@ def state(home: Home) -> dict[str, Any]:
     return shown
 
 
+def log_file(home: Home) -> Path | None:
+    """The log of its newest attempt, which the workspace keeps; None when it never ran."""
+    specs = (home.path / "workspace" / "attempts").glob("*/*/spec.json")
+    newest = sorted(specs, key=lambda spec: spec.stat().st_mtime, reverse=True)
+    return next((spec.with_name("log") for spec in newest if JOB_FILE in spec.read_text()), None)
+
+
 @contextmanager
 def _supervision(home: Home) -> Iterator[Any]:
     from include.settings import load
