@@ -64,7 +64,9 @@ def demo() -> None:
     """Run the demo; raises DemoFailed with one clear sentence, or CalledProcessError when a step has said it itself."""
     home = Home.from_environment()
     _fitness("up")
-    _fitness("simulate", "--members", str(MEMBERS), "--days", str(DAYS), "--seed", str(SEED))
+    # Airflow is told to read only afterwards, so the simulator must not wait for it.
+    history = ("--members", str(MEMBERS), "--days", str(DAYS), "--seed", str(SEED))
+    _fitness("simulate", *history, "--wait-for-extraction", "0")
     _trigger(home, "bronze")
     _wait_for_gold(home)
     _say_what_to_look_at(home)
