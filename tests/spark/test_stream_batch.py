@@ -56,8 +56,8 @@ def write(spark: SparkSession, pipeline: Pipeline) -> Iterator[Callable[..., Any
     """Write records as batch `number`."""
 
     def write(rows: list[Record], number: int, batch: Batch | None = None) -> Any:
-        frame = spark.createDataFrame(rows, SCHEMA)
-        return (batch or Batch("spark_catalog", transaction="checkpoint")).write(readings.parsed(frame), number)
+        parsed = readings.parsed(spark.createDataFrame(rows, SCHEMA)).localCheckpoint()
+        return (batch or Batch("spark_catalog", transaction="checkpoint")).write(parsed, number)
 
     yield write
     for setting in ("txnAppId", "txnVersion"):

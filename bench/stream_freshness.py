@@ -1,0 +1,131 @@
+"""How fresh are silver and gold under a steady load: produce -> queryable, at `--rate` readings a second.
+
+    python -m bench.stream_freshness --rate 1000 --seconds 180 [--warm-up 60]
+
+Needs a stack that is up (FITNESS_HOME, FITNESS_PORT_BASE). Readings are of devices that nobody owns and are all
+different, so the n-th produced is queryable once the tables count n more than before. The warm-up is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import bisect
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+from confluent_kafka import Producer
+from deltalake import DeltaTable
+
+from local.home import Home
+
+FIRST_DEVICE = 9_000_000_000
+DEVICES = 1000
+POLL_SECONDS = 0.1
+PATIENCE_SECONDS = 120
+
+
+def produce(home: Home, rate: int, seconds: float, produced: list[tuple[float, int]]) -> None:
+    """Tick by tick; `produced` gets (moment, readings so far)."""
+    producer = Producer(
+        {
+            "bootstrap.servers": home.kafka_bootstrap,
+            "linger.ms": 20,
+            "compression.type": "lz4",
+            "partitioner": "murmur2_random",
+            "enable.idempotence": True,
+        }
+    )
+    begun, sent = time.time(), 0
+    while (now := time.time()) < begun + seconds:
+        due = int((now - begun) * rate)
+        for number in range(sent, due):
+            device, read_at = FIRST_DEVICE + number % DEVICES, begun + number / rate
+            value = b'{"device_id":%d,"time":%.6f,"heartrate":%.2f}' % (device, read_at, 60 + number % 90)
+            producer.produce("bpm", key=str(device).encode(), value=value)
+        sent = due
+        produced.append((now, sent))
+        producer.poll(0)
+        time.sleep(0.05)
+    producer.flush()
+
+
+def watch(count: Callable[[], int], seen: list[tuple[float, int]], stop: threading.Event) -> None:
+    """`seen` gets (moment, rows) at each change."""
+    while not stop.is_set():
+        rows = count()
+        if not seen or rows != seen[-1][1]:
+            seen.append((time.time(), rows))
+        time.sleep(POLL_SECONDS)
+
+
+def counted(home: Home, table: str, of_gold: bool) -> Callable[[], int]:
+    """Distinct readings that the table stands for; reads only when there is a new version."""
+    path = str(home.lake / table)
+    state = {"version": -1, "rows": 0}
+
+    def count() -> int:
+        found = DeltaTable(path)
+        if found.version() != state["version"]:
+            state["version"] = found.version()
+            if of_gold:
+                filters = [("device_id", ">=", FIRST_DEVICE)]
+                column = found.to_pyarrow_table(columns=["readings"], filters=filters)["readings"]
+                state["rows"] = int(column.to_numpy().sum()) if len(column) else 0
+            else:
+                state["rows"] = sum(found.get_add_actions(flatten=True).to_pydict()["num_records"])
+        return state["rows"]
+
+    return count
+
+
+def delays(produced: list[tuple[float, int]], seen: list[tuple[float, int]], base: int, after: int) -> np.ndarray:
+    """Seconds from produced to seen for every reading whose number is above `after`."""
+    moments, numbers = [moment for moment, _ in produced], [number for _, number in produced]
+    rows = [count - base for _, count in seen]
+    wanted = np.arange(after + 1, numbers[-1] + 1)
+    made = np.array([moments[bisect.bisect_left(numbers, number)] for number in wanted])
+    shown = np.array([seen[bisect.bisect_left(rows, number)][0] for number in wanted])
+    return shown - made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--warm-up", type=float, default=60)
+    given = parser.parse_args()
+    home = Home.from_environment()
+    tables = {"silver.heart_rate": ("silver/heart_rate", False), "gold.bpm_trends": ("gold/bpm_trends", True)}
+    counts = {name: counted(home, *table) for name, table in tables.items()}
+    bases = {name: count() for name, count in counts.items()}
+    seen: dict[str, list[tuple[float, int]]] = {name: [] for name in tables}
+    stop = threading.Event()
+    watchers = [threading.Thread(target=watch, args=(counts[name], seen[name], stop)) for name in tables]
+    for watcher in watchers:
+        watcher.start()
+    produced: list[tuple[float, int]] = []
+    produce(home, given.rate, given.seconds, produced)
+    total = produced[-1][1]
+    deadline = time.time() + PATIENCE_SECONDS
+    while time.time() < deadline and any(not s or s[-1][1] - bases[n] < total for n, s in seen.items()):
+        time.sleep(POLL_SECONDS)
+    stop.set()
+    for watcher in watchers:
+        watcher.join()
+    print(
+        f"{total} readings at {given.rate}/s, the first {given.warm_up:.0f} s left out. Seconds, produce -> queryable:"
+    )
+    print("| table | p50 | p95 | p99 | most |\n|---|---|---|---|---|")
+    for name, moments in seen.items():
+        if moments[-1][1] - bases[name] != total:
+            print(f"| {name} | has {moments[-1][1] - bases[name]} of {total} | | | |")
+            continue
+        found = delays(produced, moments, bases[name], int(given.warm_up * given.rate))
+        p50, p95, p99 = np.percentile(found, [50, 95, 99])
+        print(f"| {name} | {p50:.1f} | {p95:.1f} | {p99:.1f} | {found.max():.1f} |")
+
+
+if __name__ == "__main__":
+    main()
