@@ -118,9 +118,9 @@ class Desired:
 class Limits:
     """Seconds, unless the name says otherwise."""
 
-    start_grace: float = 120  # from the run's start (of its latest attempt) to its first heartbeat
-    silence: float = 25  # a heartbeat is written every few seconds, also when there is nothing to read
-    no_progress: float = 60  # alive, readings waiting, position unmoved
+    start_grace: float = 300  # from the start of its latest attempt to its first heartbeat; busy machines are slow
+    silence: float = 45  # a heartbeat is written every few seconds, also when there is nothing to read
+    no_progress: float = 180  # alive, readings waiting, position unmoved: far more than the largest batch takes
     behind: float = 30  # still healthy
     falling_behind: float = 180  # lag that only grew for so long
     crash_window: float = 600

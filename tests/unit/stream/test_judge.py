@@ -104,7 +104,7 @@ CASES = [
         id="cluster_is_still_being_made",
     ),
     pytest.param(
-        replace(WELL, heartbeat=None, active_runs=(Run("17", "RUNNING", ago(200)),)),
+        replace(WELL, heartbeat=None, active_runs=(Run("17", "RUNNING", ago(310)),)),
         State.STALLED,
         Cure.RESTART,
         id="started_and_never_beat",
@@ -137,7 +137,7 @@ CASES = [
         Cure.ROLL,
         id="paused_and_a_new_version_is_the_cure",
     ),
-    pytest.param(seen({"written_at": ago(26)}), State.STALLED, Cure.RESTART, id="silent"),
+    pytest.param(seen({"written_at": ago(46)}), State.STALLED, Cure.RESTART, id="silent"),
     pytest.param(seen({"written_at": ago(20)}), State.HEALTHY, Cure.NOTHING, id="quiet_but_not_yet_silent"),
     pytest.param(
         seen({"position": 400, "window": window((60, 900, 905), (5, 400, 1000))}),
@@ -153,13 +153,13 @@ CASES = [
         id="crash_loop",
     ),
     pytest.param(
-        seen({"window": window((90, 1000, 1050), (45, 1000, 1100), (5, 1000, 1200))}, end_position=1200),
+        seen({"window": window((200, 1000, 1050), (90, 1000, 1100), (5, 1000, 1200))}, end_position=1200),
         State.STALLED,
         Cure.RESTART,
         id="alive_and_not_progressing",
     ),
     pytest.param(
-        seen({"window": window((90, 1000, 1050), (5, 1000, 1200))}, end_position=None),
+        seen({"window": window((200, 1000, 1050), (5, 1000, 1200))}, end_position=None),
         State.STALLED,
         Cure.PAGE,
         id="kafka_is_away_and_a_restart_would_not_help",

@@ -190,7 +190,7 @@ def test_a_silent_stream_is_looked_at_until_its_silence_is_certain_and_restarted
 ) -> None:
     supervisor.once()
     beat(supervisor, run_id=1)
-    seconds = iter(range(15, 100, 3))
+    seconds = iter(range(15, 200, 3))
     supervisor.clock = lambda: NOW + timedelta(seconds=next(seconds))
     verdict, _ = supervisor.once()
     assert verdict.state is State.STALLED
