@@ -298,7 +298,10 @@ class Stretch:
         self._start_offsets = offsets["end_offsets"]
         table = f"{self._job.catalog}.{PROGRESS}"
         spark = self._job.spark
-        spark.createDataFrame([row], spark.table(table).schema).writeTo(table).append()
+        try:
+            spark.createDataFrame([row], spark.table(table).schema).writeTo(table).append()
+        except Exception:  # a record for later; the stream does not end for it
+            logger.exception("The progress of batches %s to %s is not recorded.", row["first_batch"], row["last_batch"])
 
 
 def _flat(offsets: Offsets | None) -> dict[str, int]:
