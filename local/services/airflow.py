@@ -193,7 +193,7 @@ def _component(name: str, command: str, patience_seconds: float = 240) -> Part:
         before=migrate,
         patience_seconds=patience_seconds,
         stuck_seconds=20,  # beyond the 30 s after which a heartbeat is stale
-        stop_seconds=20,
+        stop_seconds=10,  # a scheduler would wait for its tasks; the next one starts them anew
     )
 
 
@@ -206,7 +206,7 @@ PARTS = (
         before=migrate,
         ports=("airflow_api",),
         patience_seconds=240,
-        stop_seconds=6,  # it would wait for every open page of a browser
+        stop_seconds=4,  # it would wait for every open page of a browser
     ),
     _component("scheduler", "scheduler"),
     _component("dag_processor", "dag-processor"),

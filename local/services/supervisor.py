@@ -95,6 +95,7 @@ stdout_logfile_backups=2
         f"""\
 [program:{WATCH}]
 command={quoted(watch)}
+autorestart=true
 redirect_stderr=true
 stdout_logfile={log_file(WATCH)}
 stdout_logfile_maxbytes=2MB
