@@ -22,7 +22,7 @@ DEV, DEPLOYED = "requirements-dev.txt", "requirements.txt"
 def resolve(folder: Path) -> None:
     """Write both files into `folder`; versions that stand there already are kept where they still fit."""
     common = [
-        *("uv", "pip", "compile", "--quiet", "--python", sys.executable),
+        *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--python", sys.executable),
         *("--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
     ]
     for output, extra in ((DEV, ["--extra", "dev"]), (DEPLOYED, ["--constraint", str(folder / DEV)])):

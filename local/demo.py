@@ -105,7 +105,7 @@ def _count(workspace: httpx.Client, statement: str) -> int:
 
 def _wait_for_gold(home: Home) -> None:
     started = time.monotonic()
-    rows = {flow: 0 for flow in FLOWS}
+    rows = dict.fromkeys(FLOWS, 0)
     headers = {"Authorization": f"Bearer {home.secrets['workspace_token']}"}
     with (
         httpx.Client(base_url=home.workspace_url, headers=headers, timeout=60) as workspace,
