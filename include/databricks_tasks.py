@@ -130,14 +130,19 @@ def idempotency_token(ti: RuntimeTaskInstanceProtocol, concluded_run_id: Any) ->
     return hashlib.sha256(intention.encode()).hexdigest()
 
 
-def spark_job(name: str) -> SparkJobOperator:
-    """The task that runs a batch job of `include/pipeline.py`; announces the job's table when it succeeded."""
+def spark_job(name: str, *arguments: str) -> SparkJobOperator:
+    """The task that runs a batch job of `include/pipeline.py`; announces the job's table when it succeeded.
+
+    `arguments`: what the job is told besides; templates are rendered.
+    """
     job, environment = JOBS[name], settings()
     workspace = environment.databricks
+    payload = batch_run(environment, environment.dag(job.layer), job, RUN_ID)
+    payload["tasks"][0]["spark_python_task"]["parameters"] += arguments
     return SparkJobOperator(
         task_id=job.table,
         job=name,
-        json=batch_run(environment, environment.dag(job.layer), job, RUN_ID),
+        json=payload,
         databricks_conn_id=workspace.connection_id,
         polling_period_seconds=workspace.polling_seconds,
         databricks_retry_limit=workspace.retry_limit,

@@ -37,9 +37,9 @@ def kafka_arguments(settings: Settings, topics: Sequence[str]) -> list[str]:
 def batch_arguments(settings: Settings, job: Job, run_id: str) -> list[str]:
     """The full argument list of a batch job."""
     arguments = common_arguments(settings, run_id)
-    if job.needs is Needs.KAFKA:
+    if Needs.KAFKA in job.needs:
         arguments += kafka_arguments(settings, job.topics)
-    if job.needs is Needs.SQL:
+    if Needs.SQL in job.needs:
         arguments += ["--jdbc-url", settings.sql.jdbc_url, "--sql-user", settings.sql.user]
     return arguments
 

@@ -18,16 +18,20 @@ class Needs(StrEnum):
 
 @dataclass(frozen=True)
 class Job:
-    """A batch job. `name` is both its module below spark_jobs/ and the table it writes: `silver.users`."""
+    """A batch job. `name` is its module below spark_jobs/ and, of a layer, the table it writes: `silver.users`.
+
+    `dag`: where it runs, if that is not the DAG of its layer.
+    """
 
     name: str
     reads: tuple[str, ...]
-    needs: Needs | None = None
+    needs: tuple[Needs, ...] = ()
     topics: tuple[str, ...] = ()
+    dag: str | None = None
 
     @property
     def layer(self) -> str:
-        return self.name.split(".")[0]
+        return self.dag or self.name.split(".")[0]
 
     @property
     def table(self) -> str:
@@ -37,9 +41,9 @@ class Job:
 _JOBS = (
     # The topic bpm has its own, always running job: streaming.bpm (dags/bpm_stream.py), which writes silver.heart_rate,
     # gold.bpm_trends and its part of bronze.kafka_multiplex.
-    Job("bronze.kafka_multiplex", (), Needs.KAFKA, ("workout", "user_profile")),
-    Job("bronze.registrations", (), Needs.SQL),
-    Job("bronze.gym_visits", (), Needs.SQL),
+    Job("bronze.kafka_multiplex", (), (Needs.KAFKA,), ("workout", "user_profile")),
+    Job("bronze.registrations", (), (Needs.SQL,)),
+    Job("bronze.gym_visits", (), (Needs.SQL,)),
     Job("silver.users", ("bronze.registrations",)),
     Job("silver.user_devices", ("bronze.registrations",)),
     Job("silver.user_profile_changes", ("bronze.kafka_multiplex",)),
@@ -59,6 +63,10 @@ _JOBS = (
         "gold.user_activity",
         ("silver.gym_visits", "silver.workout_sessions", "silver.workout_heart_rate", "silver.user_profile"),
     ),
+    # These look at every table and at the sources; they write only what they found, into ops.
+    Job("quality.reconciliation", (), (Needs.KAFKA, Needs.SQL), ("workout", "user_profile", "bpm")),
+    Job("quality.lateness", ()),
+    Job("ops.quarantine_replay", (), (Needs.KAFKA,), ("bpm",), dag="quarantine_replay"),
 )
 
 JOBS: dict[str, Job] = {job.name: job for job in _JOBS}

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs.gold import gym_activity, user_activity, workout_completion, workout_summary
-from spark_jobs.incremental import Changes, Table, asked_for, changes
+from spark_jobs.incremental import Changes, Table, asked_for
 from spark_jobs.job import LastRun
 from spark_jobs.quality.comparison import Finding, compared, finding
 from spark_jobs.quality.pinned import Pinned
@@ -81,7 +81,7 @@ class Pending:
         self._view, self._table, self._done = view, table, done
 
     def __call__(self) -> Slice:
-        news = changes(self._view.having_read(self._done), self._table.sources)
+        news = self._view.news(self._table.sources, self._done)
         return EVERYTHING if news.everything else _union(self._table.touched(news), self._table.key)
 
 
@@ -95,10 +95,8 @@ def scope(view: Pinned, table: Table, audited: LastRun | None, done: LastRun) ->
     if audited is None or not {table.name, *marks.values()} <= audited.source_versions.keys():
         return EVERYTHING
     since = {source: audited.source_versions[name] for source, name in marks.items()}
-    news = changes(view.having_read(LastRun(since, audited.clock)), table.sources)
-    own = view.having_read(LastRun({table.name: audited.source_versions[table.name]}, audited.clock)).news_of(
-        table.name
-    )
+    news = view.news(table.sources, LastRun(since, audited.clock))
+    own = view.news({table.name: "TRUE"}, audited)
     if news.everything or own.everything:
         return EVERYTHING
     changed = own.of(table.name)

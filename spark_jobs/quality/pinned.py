@@ -40,17 +40,16 @@ class Pinned(job.Job):
     def last_run(self) -> LastRun | None:
         return self.read
 
-    def having_read(self, read: LastRun | None) -> Pinned:
-        """The same view, of one who has read so far."""
-        return replace(self, read=read, outcome=Outcome())
+    def news(self, sources: Mapping[str, str], read: LastRun) -> Changes:
+        """What is new in `sources` (with a predicate on each) to one who has read so far; nothing is asked of a table
+        that is still at that version."""
+        reader = replace(self, read=read, outcome=Outcome())
+        fresh = {name: where for name, where in sources.items() if self.versions[name] != read.source_versions[name]}
+        return changes(reader, fresh) if fresh else Changes(reader, read)
 
     def on_days(self, time: Column) -> Column:
         """That a date or timestamp is on one of the days asked for."""
         return time.cast("date").between(self.rebuild.from_date or date.min, self.rebuild.to_date or date.max)
-
-    def news_of(self, name: str) -> Changes:
-        """How one table itself has changed since `read`."""
-        return changes(self, {name: "TRUE"})
 
     def last_run_of(self, name: str) -> LastRun | None:
         """The last good run of the job of that name, in the pinned books."""

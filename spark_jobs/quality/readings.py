@@ -18,7 +18,6 @@ from operator import or_
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.incremental import changes
 from spark_jobs.job import LastRun
 from spark_jobs.quality.comparison import SAMPLES, Finding, Kind, compared, finding
 from spark_jobs.quality.pinned import PROGRESS, Pinned
@@ -132,7 +131,7 @@ def _changed(view: Pinned, read: int | None, table: str, where: str) -> DataFram
         return view.table(table).where(where).where(days)
     if read is None:
         return None
-    news = changes(view.having_read(LastRun({table: read}, view.clock)), {table: where})
+    news = view.news({table: where}, LastRun({table: read}, view.clock))
     if news.everything:
         return None
     feed = news.of(table)

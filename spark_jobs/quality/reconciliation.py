@@ -54,7 +54,7 @@ def reconcile(run: job.Job) -> None:
         audits[table.name] = partial(derived.audit, view, table, audited)
     audits["sums"] = partial(sums.audit, view, audited)
     audits["what runs said"] = partial(refused.sums, view, audited)
-    audits["periods"] = partial(periods.audit, view)
+    audits["periods"] = partial(periods.audit, view, audited)
 
     findings: list[Finding] = []
     failed: dict[str, Exception] = {}

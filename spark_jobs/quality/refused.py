@@ -10,7 +10,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.incremental import TIMES, Intake, Table, changes
+from spark_jobs.incremental import TIMES, Intake, Table
 from spark_jobs.job import LastRun
 from spark_jobs.quality.comparison import Finding, compared, finding
 from spark_jobs.quality.pinned import OUTCOMES, PROGRESS, Pinned
@@ -39,7 +39,7 @@ def audit(view: Pinned, table: Table, audited: LastRun | None) -> tuple[list[Fin
     found = held if places is None else places.among(held, *_place_of(intake))
 
     def pending() -> Slice:
-        news = changes(view.having_read(LastRun({bronze: read}, view.clock)), {bronze: where})
+        news = view.news({bronze: where}, LastRun({bronze: read}, view.clock))
         later = view.table(bronze).where(where) if news.everything else news.of(bronze)
         rows = _refused(intake, later if later is not None else judged_by_now.limit(0))
         return Slice.of(rows.select(*_place_of(intake)))
@@ -68,9 +68,9 @@ def _places(
     if audited is None or not set(marks.values()) <= audited.source_versions.keys():
         return None
     since = {bronze: audited.source_versions[marks["bronze"]]}
-    arrived = changes(view.having_read(LastRun(since, audited.clock)), {bronze: where})
+    arrived = view.news({bronze: where}, LastRun(since, audited.clock))
     since = {QUARANTINE: audited.source_versions[marks["quarantine"]]}
-    own = changes(view.having_read(LastRun(since, audited.clock)), {QUARANTINE: _of(intake)})
+    own = view.news({QUARANTINE: _of(intake)}, LastRun(since, audited.clock))
     if arrived.everything or own.everything:
         return None
     frames = []

@@ -15,7 +15,6 @@ from pyspark.sql import functions as F
 
 from spark_jobs.bronze import gym_visits, registrations
 from spark_jobs.bronze.extraction import Database, Source, living
-from spark_jobs.incremental import changes
 from spark_jobs.job import LastRun
 from spark_jobs.quality.comparison import SAMPLES, Finding, compared, finding
 from spark_jobs.quality.pinned import Pinned
@@ -67,7 +66,7 @@ def _not_appended(view: Pinned, source: Source, read: dict[str, int]) -> tuple[D
     since, low = read.get(f"source:{source.target}"), read.get(f"source:{source.table}", 0)
     if since is None:
         return None, 0
-    news = changes(view.having_read(LastRun({source.target: since}, view.clock)), {source.target: "TRUE"})
+    news = view.news({source.target: "TRUE"}, LastRun({source.target: since}, view.clock))
     if news.everything:
         return None, 0
     feed = news.of(source.target)

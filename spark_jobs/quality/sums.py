@@ -11,7 +11,6 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.incremental import changes
 from spark_jobs.job import LastRun
 from spark_jobs.quality.comparison import Finding, compared, finding
 from spark_jobs.quality.derived import TABLES, mark
@@ -65,7 +64,7 @@ def _compare(view: Pinned, it: Sum, audited: LastRun | None) -> Finding:
     found = gold.groupBy("day").agg(F.expr(it.total).cast("bigint").alias("total")).where("total > 0")
 
     def pending() -> Slice:
-        news = changes(view.having_read(done), {it.silver: "TRUE"})
+        news = view.news({it.silver: "TRUE"}, done)
         if news.everything:
             return EVERYTHING
         feed = news.of(it.silver)
@@ -89,7 +88,7 @@ def _days(view: Pinned, it: Sum, audited: LastRun | None) -> Slice:
     if view.rebuild or audited is None or not {source, it.gold} <= audited.source_versions.keys():
         return EVERYTHING
     since = {it.silver: audited.source_versions[source], it.gold: audited.source_versions[it.gold]}
-    news = changes(view.having_read(LastRun(since, audited.clock)), {it.silver: it.where, it.gold: "TRUE"})
+    news = view.news({it.silver: it.where, it.gold: "TRUE"}, LastRun(since, audited.clock))
     if news.everything:
         return EVERYTHING
     frames = [feed.select(by_day[name].alias("day")) for name, feed in news.feeds.items()]

@@ -14,7 +14,6 @@ from pyspark.sql import functions as F
 
 from spark_jobs import job
 from spark_jobs.bronze.kafka_multiplex import TARGET
-from spark_jobs.incremental import changes
 from spark_jobs.job import LastRun
 from spark_jobs.quality import readings
 from spark_jobs.quality.comparison import Finding, compared, finding
@@ -64,7 +63,7 @@ def _touched(view: Pinned, since: int | None) -> dict[tuple[str, int], int]:
     """The least offset of each partition at which bronze was not only appended to."""
     if since is None:
         return {}
-    news = changes(view.having_read(LastRun({TARGET: since}, view.clock)), {TARGET: "TRUE"})
+    news = view.news({TARGET: "TRUE"}, LastRun({TARGET: since}, view.clock))
     feed = news.of(TARGET)
     if feed is None:
         return {}

@@ -72,8 +72,8 @@ def test_jobs_are_told_only_what_they_need(name):
     environment = load(name, DEPLOYMENT)
     for job in JOBS.values():
         arguments = batch_arguments(environment, job, "RUN")
-        assert ("--jdbc-url" in arguments) == (job.needs is Needs.SQL)
-        assert ("--bootstrap-servers" in arguments) == (job.needs is Needs.KAFKA)
+        assert ("--jdbc-url" in arguments) == (Needs.SQL in job.needs)
+        assert ("--bootstrap-servers" in arguments) == (Needs.KAFKA in job.needs)
         assert ("--storage-root" in arguments) == (name == "local")
         assert not any("password" in argument.lower() for argument in arguments)
 
