@@ -25,17 +25,16 @@ from include.databricks_tasks import spark_job
 from include.tags import Tag
 
 TOPICS = ["workout", "user_profile", "bpm", "app.registered_users", "app.gym_visits"]
-DATE = {"type": ["null", "string"], "format": "date"}
-OFFSET = {"type": ["null", "integer"], "minimum": 0}
+OPTIONAL, NUMBER = ["null", "string"], ["null", "integer"]
 
 PARAMS = {
     "label": Param("workout", type="string", enum=TOPICS, description="Topic or SQL table of the records."),
-    "reason": Param(None, type=["null", "string"], description="Only those refused for this (docs/quarantine.md)."),
-    "partition": Param(None, **OFFSET, description="Only those of this partition ..."),
-    "from_offset": Param(None, **OFFSET, description="... from this offset ..."),
-    "to_offset": Param(None, **OFFSET, description="... to this one, both inclusive."),
-    "first_day": Param(None, **DATE, description="Only those first seen from this UTC day ..."),
-    "last_day": Param(None, **DATE, description="... to this one, both inclusive."),
+    "reason": Param(None, type=OPTIONAL, description="Only those refused for this (docs/quarantine.md)."),
+    "partition": Param(None, type=NUMBER, minimum=0, description="Only those of this partition ..."),
+    "from_offset": Param(None, type=NUMBER, minimum=0, description="... from this offset ..."),
+    "to_offset": Param(None, type=NUMBER, minimum=0, description="... to this one, both inclusive."),
+    "first_day": Param(None, type=OPTIONAL, format="date", description="Only those first seen from this UTC day ..."),
+    "last_day": Param(None, type=OPTIONAL, format="date", description="... to this one, both inclusive."),
     "dry_run": Param(True, type="boolean", description="Only say what would become of them."),
 }
 

@@ -13,5 +13,6 @@ CLUSTER BY (changed_on)
 ${location}
 COMMENT 'Rows of gold about a day that changed after this day was over: what late data did. Append-only.'
 TBLPROPERTIES (
+  'delta.enableChangeDataFeed' = 'true',
   'delta.appendOnly' = 'true'
 )

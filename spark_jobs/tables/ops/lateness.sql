@@ -15,5 +15,6 @@ CLUSTER BY (arrival_day)
 ${location}
 COMMENT 'How late records arrived, by source and days; of one pair of days a row a run. Append-only.'
 TBLPROPERTIES (
+  'delta.enableChangeDataFeed' = 'true',
   'delta.appendOnly' = 'true'
 )

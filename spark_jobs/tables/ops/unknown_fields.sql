@@ -11,5 +11,6 @@ CLUSTER BY (topic)
 ${location}
 COMMENT 'Fields of accepted messages that no table has; their bytes are in bronze (docs/schema-changes.md). Append-only.'
 TBLPROPERTIES (
+  'delta.enableChangeDataFeed' = 'true',
   'delta.appendOnly' = 'true'
 )
