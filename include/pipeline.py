@@ -66,6 +66,7 @@ _JOBS = (
     # These look at every table and at the sources; they write only what they found, into ops.
     Job("quality.reconciliation", (), (Needs.KAFKA, Needs.SQL), ("workout", "user_profile", "bpm")),
     Job("quality.lateness", ()),
+    Job("ops.migrations", (), dag="migrations"),
     Job("ops.quarantine_replay", (), (Needs.KAFKA,), ("bpm",), dag="quarantine_replay"),
 )
 

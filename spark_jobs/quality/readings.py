@@ -67,7 +67,7 @@ def offsets(view: Pinned, read: dict[str, int]) -> Offsets:
     return Offsets({number: read.get(mark(number), 0) for number in ends}, ends)
 
 
-def audit(view: Pinned, audited: LastRun | None, patience: float) -> tuple[list[Finding], dict[str, int]]:
+def audit(view: Pinned, patience: float, audited: LastRun | None) -> tuple[list[Finding], dict[str, int]]:
     """`patience`: seconds within which a batch that has begun has surely ended."""
     read = {} if audited is None or view.rebuild else audited.source_versions
     extent = offsets(view, read)

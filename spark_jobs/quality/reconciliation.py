@@ -14,8 +14,12 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
+from pyspark.errors import PySparkException
+
 from spark_jobs import job
 from spark_jobs.declarations import declared
+from spark_jobs.incremental import FEED_IS_GONE
+from spark_jobs.job import LastRun
 from spark_jobs.quality import derived, periods, readings, refused, sources, sums, topics
 from spark_jobs.quality.comparison import RECONCILIATION, Finding, write
 from spark_jobs.quality.pinned import made_of, pin
@@ -23,7 +27,7 @@ from spark_jobs.quality.pinned import made_of, pin
 NAME = "quality.reconciliation"
 STREAM_SECONDS = 90.0  # a batch of the stream that has begun has ended by then, or has been run again
 
-Audit = Callable[[], tuple[list[Finding], dict[str, int]]]
+Audit = Callable[[LastRun | None], tuple[list[Finding], dict[str, int]]]
 logger = logging.getLogger("fitness")
 
 
@@ -42,25 +46,21 @@ def reconcile(run: job.Job) -> None:
     given = run.arguments
     audits: dict[str, Audit] = {}
     if given.jdbc_url:
-        for source in sources.SOURCES:
-            audits[source.table] = partial(sources.audit, view, source, audited)
+        audits |= {source.table: partial(sources.audit, view, source) for source in sources.SOURCES}
     if given.bootstrap_servers:
-        audits["topics"] = partial(topics.audit, view, given.topics.split(","), audited)
-    for table in derived.TABLES:
-        if table.intake:
-            audits[f"quarantine of {table.name}"] = partial(refused.audit, view, table, audited)
-    audits["readings"] = partial(readings.audit, view, audited, given.patience_seconds)
-    for table in derived.TABLES:
-        audits[table.name] = partial(derived.audit, view, table, audited)
-    audits["sums"] = partial(sums.audit, view, audited)
-    audits["what runs said"] = partial(refused.sums, view, audited)
-    audits["periods"] = partial(periods.audit, view, audited)
+        audits["topics"] = partial(topics.audit, view, given.topics.split(","))
+    audits |= {f"quarantine of {it.name}": partial(refused.audit, view, it) for it in derived.TABLES if it.intake}
+    audits["readings"] = partial(readings.audit, view, given.patience_seconds)
+    audits |= {table.name: partial(derived.audit, view, table) for table in derived.TABLES}
+    audits["sums"] = partial(sums.audit, view)
+    audits["what runs said"] = partial(refused.sums, view)
+    audits["periods"] = partial(periods.audit, view)
 
     findings: list[Finding] = []
     failed: dict[str, Exception] = {}
     for name, audit in audits.items():
         try:
-            found, looked_at = audit()
+            found, looked_at = since_last(audit, audited)
         except Exception as error:
             logger.exception("%s could not be compared.", name)
             failed[name] = error
@@ -76,6 +76,16 @@ def reconcile(run: job.Job) -> None:
         raise DefectsFound(f"{len(defects)} of {len(findings)} comparisons:\n" + "\n".join(map(str, defects)))
     if failed:
         raise NotCompared("; ".join(f"{name}: {str(error).splitlines()[0]}" for name, error in failed.items()))
+
+
+def since_last(audit: Audit, audited: LastRun | None) -> tuple[list[Finding], dict[str, int]]:
+    """Look at what is new since the last clean look, or at everything where a change feed is gone."""
+    try:
+        return audit(audited)
+    except PySparkException as error:
+        if audited is None or not any(sign in str(error) for sign in FEED_IS_GONE):
+            raise
+        return audit(None)
 
 
 def arguments() -> argparse.ArgumentParser:

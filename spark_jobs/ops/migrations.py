@@ -1,0 +1,140 @@
+"""`ops.migrations`: one row is a migration that has been applied, once.
+
+`spark_jobs/migrations/<number>_<what>.sql` bring tables that exist to what their declarations have become. Those not
+applied yet are, in the order of their numbers; a table that does not exist is left to its declaration. Then every
+table is compared with its declaration, and the job fails if one differs: a declaration was changed without a migration.
+A run that dies is completed by the next: a column that is there already is no error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from string import Template
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+from pyspark.sql.types import StructType
+
+from spark_jobs import job
+from spark_jobs.declarations import declared, statement
+
+NAME = "ops.migrations"
+FOLDER = Path(__file__).resolve().parents[1] / "migrations"
+FILE = re.compile(r"(\d{4})_(\w+)")
+COLUMN = re.compile(r"^  (\w+) +(.+?)( NOT NULL)? +COMMENT '", re.MULTILINE)
+ALREADY_DONE = ("FIELD_ALREADY_EXISTS", "FIELDS_ALREADY_EXISTS", "COLUMN_ALREADY_EXISTS")
+NOT_THERE = (
+    "TABLE_OR_VIEW_NOT_FOUND",
+    "DELTA_TABLE_NOT_FOUND",
+    "DELTA_PATH_DOES_NOT_EXIST",
+    "DELTA_MISSING_DELTA_TABLE",
+)
+
+logger = logging.getLogger("fitness")
+
+
+class MigrationChanged(Exception):
+    """A migration is not what it was when it was applied, or its name or number is no good."""
+
+
+class UndeclaredDifference(Exception):
+    """A table is not as it is declared, and no migration makes it so."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    number: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def statements(self, catalog: str) -> list[str]:
+        text = Template(re.sub(r"^--.*$", "", self.text, flags=re.MULTILINE)).substitute(catalog=catalog)
+        return [part.strip() for part in re.split(r";\s*(?:\n|$)", text) if part.strip()]
+
+
+def migrations(folder: Path = FOLDER) -> list[Migration]:
+    """In order. Raises MigrationChanged when they are not numbered 1, 2, 3, ..."""
+    found = []
+    for number, file in enumerate(sorted(folder.glob("*.sql")), 1):
+        named = FILE.fullmatch(file.stem)
+        if not named or int(named[1]) != number:
+            raise MigrationChanged(f"{file.name} should be called {number:04d}_<what>.sql.")
+        found.append(Migration(number, file.stem, file.read_text()))
+    return found
+
+
+def apply(run: job.Job, folder: Path = FOLDER) -> None:
+    names = [name for name in declared() if name != NAME]
+    there = [name for name in names if _register_as_it_is(run, name)]
+    done = {row["number"]: row["checksum"] for row in run.table(NAME).collect()}
+    for migration in migrations(folder):
+        if done.get(migration.number, migration.checksum) != migration.checksum:
+            raise MigrationChanged(f"{migration.name} has been applied, and was changed since. Write a new one.")
+        if migration.number in done:
+            continue
+        for text in migration.statements(run.catalog):
+            _execute(run.spark, text)
+        row = (migration.number, migration.name, migration.checksum, datetime.now(UTC), run.run_id)
+        said = run.spark.createDataFrame([row], run.table(NAME).schema)
+        said.writeTo(f"{run.catalog}.{NAME}").append()
+        run.outcome.rows_out[NAME] = run.outcome.rows_out.get(NAME, 0) + 1
+        logger.info("%s applied", migration.name)
+    wrong = [line for name in there if (line := differences(run, name))]
+    if wrong:
+        raise UndeclaredDifference("; ".join(wrong) + ". Write a migration (docs/schema-changes.md).")
+
+
+def differences(run: job.Job, name: str) -> str:
+    """In which columns a table and its declaration differ, as text; nothing when they do not."""
+    body = statement(name, run.platform, run.catalog).split("(\n", 1)[1].split("\n)", 1)[0]
+    columns = ", ".join(f"`{column}` {kind}" for column, kind, _ in COLUMN.findall(body))
+    declaration = StructType.fromDDL(columns)
+    assert isinstance(declaration, StructType)
+    wanted = {field.name: field.dataType.simpleString() for field in declaration}
+    found = {field.name: field.dataType.simpleString() for field in run.table(name).schema}
+    wrong = [f"{column} {wanted.get(column, 'is not declared')}, not {found.get(column, 'there')}"
+             for column in sorted(wanted.keys() | found.keys()) if wanted.get(column) != found.get(column)]  # fmt: skip
+    return f"{name}: {', '.join(wrong)}" if wrong else ""
+
+
+def _register_as_it_is(run: job.Job, name: str) -> bool:
+    """Make a table known as it lies there, whatever is declared; whether there is one."""
+    location = run.platform.location(name)
+    try:
+        if location:
+            run.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {run.catalog}.{name.split('.')[0]} "
+                          f"LOCATION '{run.platform.location(name.split('.')[0])}'")  # fmt: skip
+            run.spark.sql(f"DESCRIBE DETAIL delta.`{location}`").collect()
+            run.spark.sql(f"CREATE TABLE IF NOT EXISTS {run.catalog}.{name} USING DELTA LOCATION '{location}'")
+        return run.spark.catalog.tableExists(f"{run.catalog}.{name}")
+    except PySparkException as error:
+        if any(sign in str(error) for sign in NOT_THERE):
+            return False
+        raise
+
+
+def _execute(spark: SparkSession, text: str) -> None:
+    try:
+        spark.sql(text).collect()
+    except PySparkException as error:
+        if not any(sign in str(error) for sign in (*ALREADY_DONE, *NOT_THERE)):
+            raise
+        logger.info("nothing to do: %s", str(error).splitlines()[0])
+
+
+def main(argv: list[str]) -> int:
+    return job.run(NAME, argv, apply, [NAME])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
