@@ -13,8 +13,8 @@ files of everyone else.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from functools import reduce
@@ -55,7 +55,8 @@ FEED_IS_GONE = (
     "FileNotFoundException",
     "VersionNotFoundException",
 )
-BEYOND_LATEST = re.compile(r"(\d+)\D+exceeds the latest table version (\d+)")
+NEVER = 2**62
+BEYOND_LATEST = re.compile(r"DELTA_CDC_START_VERSION_AFTER_LATEST.* latest table version (\d+)", re.DOTALL)
 
 
 @dataclass
@@ -128,8 +129,11 @@ class Table:
         return keys.among(rows.where(keys.within(self.time, "since", "until")) if self.time else rows, *self.key)
 
 
-class FeedGone(Exception):
-    """A change feed cannot be read any more from where it was read last."""
+LAST_COMMIT = "spark.databricks.delta.lastCommitVersionInSession"
+
+
+class Overtaken(Exception):
+    """Another run has written the table between this run's look at it and its write."""
 
 
 def refresh(job: Job, table: Table) -> None:
@@ -154,61 +158,36 @@ def refresh(job: Job, table: Table) -> None:
 
 
 def changes(job: Job, sources: Mapping[str, str]) -> Changes:
-    """What is new in `sources` (with a predicate on each) since this job's last good run; the outcome counts it."""
+    """What is new in `sources` (with a predicate on each) since this job's last good run."""
     last = job.last_run()
-    news = Changes(job, last)
-    if last is None or any(source not in last.source_versions for source in sources):
-        return _everything(news, sources)
-
-    def feed(source: str) -> tuple[DataFrame | None, int, int]:
-        return _feed(job, source, sources[source], last.source_versions[source])
-
-    try:
-        with ThreadPoolExecutor(len(sources)) as threads:
-            found = list(threads.map(feed, sources))
-    except FeedGone:
-        return _everything(news, sources)
-    for source, (changed, read, rows) in zip(sources, found, strict=True):
-        news.versions[source] = read
-        if changed is not None:
-            news.feeds[source] = changed
-            job.outcome.rows_in[source] = rows
+    latest = {source: version(job, source) for source in sources}
+    read = last.source_versions if last else {}
+    # a source that has fewer versions than were read was made anew
+    if any(source not in read or latest[source] < read[source] for source in sources):
+        return Changes(job, last, everything=True, versions=latest)
+    news = Changes(job, last, versions=latest)
+    for source, where in sources.items():
+        if latest[source] > read[source]:
+            feed = job.spark.read.option("readChangeFeed", "true").option("startingVersion", read[source] + 1)
+            news.feeds[source] = feed.option("endingVersion", latest[source]).table(job.path(source)).where(where)
     return news
 
 
-def _everything(news: Changes, sources: Iterable[str]) -> Changes:
-    names = list(sources)
-    with ThreadPoolExecutor(len(names)) as threads:
-        latest = list(threads.map(lambda name: version(news.job, name), names))
-    return Changes(news.job, news.last, everything=True, versions=dict(zip(names, latest, strict=True)))
-
-
 def version(job: Job, table: str) -> int:
-    """The latest version of a table."""
-    row = job.spark.sql(f"DESCRIBE HISTORY {job.catalog}.{table} LIMIT 1").select("version").head()
+    """The latest version of a table.
+
+    Delta says it, without reading a file, when it refuses a change feed that would begin later; its history costs ten
+    times as much.
+    """
+    try:
+        feed = job.spark.read.option("readChangeFeed", "true").option("startingVersion", NEVER).table(job.path(table))
+        feed.schema  # noqa: B018 - Spark Connect asks the server only now
+    except PySparkException as error:
+        if refusal := BEYOND_LATEST.search(str(error)):
+            return int(refusal[1])
+    row = job.spark.sql(f"DESCRIBE HISTORY {job.path(table)} LIMIT 1").select("version").head()
     assert row is not None
     return int(row["version"])
-
-
-def _feed(job: Job, source: str, where: str, read: int) -> tuple[DataFrame | None, int, int]:
-    """What a source got after version `read`: its changes (None: nothing), the version they go up to, how many rows."""
-    after = job.spark.read.option("readChangeFeed", "true").option("startingVersion", read + 1)
-    table = f"{job.catalog}.{source}"
-    wanted = F.expr(where) & (F.col("_change_type") != "update_preimage")
-    summary = (F.max("_commit_version").alias("latest"), F.count(F.when(wanted, True)).alias("rows"))
-    try:
-        row = after.table(table).agg(*summary).head()
-    except PySparkException as error:
-        beyond = BEYOND_LATEST.search(str(error))
-        if beyond and int(beyond[2]) == read:
-            return None, read, 0
-        if beyond or _is_gone(error):
-            raise FeedGone(source) from error
-        raise
-    if row is None or row["latest"] is None:  # commits without rows, as those of OPTIMIZE
-        return None, read, 0
-    latest, rows = int(row["latest"]), int(row["rows"])
-    return (after.option("endingVersion", latest).table(table).where(where) if rows else None), latest, rows
 
 
 def _is_gone(error: PySparkException) -> bool:
@@ -296,10 +275,11 @@ def _count_duplicates(job: Job, table: Table, label: str) -> None:
         outcome.rows_duplicate[label] = max(0, said - outcome.rows_out.get(table.name, 0))
 
 
-def difference(wanted: DataFrame, existing: DataFrame, row_key: Sequence[str], old: Sequence[str] = ()) -> DataFrame:
-    """What must be done to `existing` so that it is `wanted`: the wanted row (of a delete only its key), `_change`
-    (insert, update or delete), and for each column in `old` its present value as `_old_<column>`."""
-    columns = wanted.columns
+def difference(
+    wanted: DataFrame, existing: DataFrame, columns: Sequence[str], row_key: Sequence[str], old: Sequence[str] = ()
+) -> DataFrame:
+    """What must be done to `existing` so that it is `wanted`, both with `columns`: the wanted row (of a delete only its
+    key), `_change` (insert, update or delete), and for each column in `old` its present value as `_old_<column>`."""
     left = wanted.select(F.struct(*columns).alias("_wanted"))
     right = existing.select(F.struct(*columns).alias("_existing"))
     same = reduce(and_, (F.col(f"_wanted.{name}").eqNullSafe(F.col(f"_existing.{name}")) for name in row_key))
@@ -317,34 +297,69 @@ def difference(wanted: DataFrame, existing: DataFrame, row_key: Sequence[str], o
 
 def merge(job: Job, table: Table, keys: Slice) -> None:
     """Make the target's rows of these keys what they should be. No difference: no commit. New rows only: an append."""
+    with _alone(job, table):
+        _merge_alone(job, table, keys)
+
+
+@contextmanager
+def _alone(job: Job, table: Table) -> Iterator[None]:
+    """Let a write stand only if no other run has written the table since now, when its rows are about to be read.
+
+    Two runs of a job can overlap: one that is cleared goes on for a moment while its successor starts. What it then
+    writes rests on older sources, and rows that both insert would be there twice. So each write carries a transaction
+    number that follows from the version of the table it has seen; Delta leaves out a write whose number is not above
+    the last one's, and this one raises Overtaken.
+    """
+    transaction = {
+        "spark.databricks.delta.write.txnAppId": table.name,
+        "spark.databricks.delta.write.txnVersion": str(version(job, table.name) + 1),
+    }
+    for name, value in transaction.items():
+        job.spark.conf.set(name, value)
+    job.spark.conf.unset(LAST_COMMIT)
+    try:
+        yield
+    finally:
+        for name in transaction:
+            job.spark.conf.unset(name)
+    if job.outcome.rows_out.get(table.name):
+        committed = job.spark.conf.get(LAST_COMMIT, None)
+        if committed is None:
+            raise Overtaken(f"Another run has written {table.name} meanwhile. Nothing was written; run the job again.")
+        job.outcome.target_versions[table.name] = int(committed)
+
+
+def _merge_alone(job: Job, table: Table, keys: Slice) -> None:
     target = job.table(table.name)
-    wanted = table.rows(job, keys).select(*target.columns)
-    if keys.is_everything and target.isEmpty():
+    columns = target.columns
+    wanted = table.rows(job, keys).select(*columns)
+    if keys.is_everything and version(job, table.name) == 0:
         _append(job, table, wanted)
         job.outcome.rows_out[table.name] = _rows_of_last_commit(job, table)
         return
-    differences = difference(wanted, table.existing(job, keys), table.row_key, table.clustering)
+    differences = difference(wanted, table.existing(job, keys), columns, table.row_key, table.clustering)
     few = differences.limit(FEW_DIFFERENCES + 1).toArrow()
     if few.num_rows <= FEW_DIFFERENCES:
         kinds = set(few.column("_change").to_pylist())
         job.outcome.rows_out[table.name] = few.num_rows
-        differences = job.spark.createDataFrame(few, differences.schema)
-        before = Slice(differences, few.filter(pyarrow.compute.not_equal(few.column("_change"), "insert")))
-        bounds = [before.within(column, f"_old_{column}") for column in table.clustering]
+        if not kinds:
+            return
+        differences = job.spark.createDataFrame(few)
+        before = Slice(differences, few.filter(pyarrow.compute.field("_change") != "insert"))
+        bounds = [before.within(f"target.{column}", f"_old_{column}") for column in table.clustering]
     else:
         counted = differences.groupBy("_change").count().toArrow().to_pylist()
         kinds = {row["_change"] for row in counted}
         job.outcome.rows_out[table.name] = sum(row["count"] for row in counted)
-        bounds = [keys.within(column) for column in table.key]
+        bounds = [keys.within(f"target.{column}", column) for column in table.key]
     if kinds == {"insert"}:
-        _append(job, table, differences.select(*target.columns))
-    elif kinds:
-        _merge(job, table, differences, target.columns, bounds)
+        _append(job, table, differences.select(*columns))
+    else:
+        _merge(job, table, differences, columns, bounds)
 
 
 def _append(job: Job, table: Table, rows: DataFrame) -> None:
-    rows.writeTo(f"{job.catalog}.{table.name}").append()
-    _say_version(job, table)
+    rows.writeTo(job.path(table.name)).append()
 
 
 def _merge(job: Job, table: Table, differences: DataFrame, columns: list[str], bounds: list[str]) -> None:
@@ -355,7 +370,7 @@ def _merge(job: Job, table: Table, differences: DataFrame, columns: list[str], b
         # Names are ours and bounds are typed values; nothing of a message is in this text.
         job.spark.sql(
             f"""
-            MERGE INTO {job.catalog}.{table.name} AS target USING {view} AS source
+            MERGE INTO {job.path(table.name)} AS target USING {view} AS source
             ON {same} AND {" AND ".join(bounds)}
             WHEN MATCHED AND source._change = 'delete' THEN DELETE
             WHEN MATCHED THEN UPDATE SET {", ".join(f"target.{column} = source.{column}" for column in columns)}
@@ -365,15 +380,8 @@ def _merge(job: Job, table: Table, differences: DataFrame, columns: list[str], b
         )
     finally:
         job.spark.catalog.dropTempView(view)
-    _say_version(job, table)
-
-
-def _say_version(job: Job, table: Table) -> None:
-    committed = job.spark.conf.get("spark.databricks.delta.lastCommitVersionInSession", None)
-    if committed is not None:
-        job.outcome.target_versions[table.name] = int(committed)
 
 
 def _rows_of_last_commit(job: Job, table: Table) -> int:
-    row = job.spark.sql(f"DESCRIBE HISTORY {job.catalog}.{table.name} LIMIT 1").select("operationMetrics").head()
+    row = job.spark.sql(f"DESCRIBE HISTORY {job.path(table.name)} LIMIT 1").select("operationMetrics").head()
     return int(row["operationMetrics"].get("numOutputRows", 0)) if row else 0

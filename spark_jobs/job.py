@@ -83,9 +83,13 @@ class Job:
     def register(self, *tables: str) -> None:
         register(self.spark, self.platform, self.catalog, *tables)
 
+    def path(self, name: str) -> str:
+        """The full name of `schema.table`."""
+        return f"{self.catalog}.{name}"
+
     def table(self, name: str) -> DataFrame:
         """The rows of `schema.table`."""
-        return self.spark.table(f"{self.catalog}.{name}")
+        return self.spark.table(self.path(name))
 
     def last_run(self) -> LastRun | None:
         """The last good run of this job that kept the books (a rebuild does not); None when there was none.

@@ -68,15 +68,22 @@ class Slice:
     bounds: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, frame: DataFrame) -> Slice:
-        """The distinct rows of `frame`; brings them here while they are FEW."""
-        distinct = frame.distinct()
+    def of(cls, frame: DataFrame, *, unique: bool = False) -> Slice:
+        """The distinct rows of `frame` (`unique`: it has no others); brings them here while they are FEW."""
+        distinct = frame if unique else frame.distinct()
         table = distinct.limit(FEW + 1).toArrow()
         if table.num_rows <= FEW:
-            return cls(frame.sparkSession.createDataFrame(table, frame.schema), table)
-        ends = [end(name).alias(f"{end.__name__}_{name}") for name in frame.columns for end in (F.min, F.max)]
+            schema = None if table.num_rows else frame.schema  # of no rows Spark does not take the types from the table
+            return cls(frame.sparkSession.createDataFrame(table, schema), table)
+        names = table.column_names
+        ends = [end(name).alias(f"{end.__name__}_{name}") for name in names for end in (F.min, F.max)]
         row = frame.agg(*ends).toArrow().to_pylist()[0]
-        return cls(distinct, None, {name: (row[f"min_{name}"], row[f"max_{name}"]) for name in frame.columns})
+        return cls(distinct, None, {name: (row[f"min_{name}"], row[f"max_{name}"]) for name in names})
+
+    @property
+    def columns(self) -> list[str]:
+        """Its columns; none of everything. (A DataFrame would have to ask Spark.)"""
+        return list(self.bounds) if self.known is None else self.known.column_names
 
     @property
     def is_everything(self) -> bool:
@@ -165,7 +172,7 @@ class Slice:
 
     def has(self, column: str) -> bool:
         """Whether it restricts this column."""
-        return self.frame is not None and column in self.frame.columns
+        return column in self.columns
 
     def _is_listed(self, column: str) -> bool:
         """Whether the literal ranges of a column hold its values and nothing else."""

@@ -13,7 +13,7 @@ def members_of_changed_profiles(feed: DataFrame, *fields: str) -> Slice:
     said = F.struct(*fields)
     came_or_went = F.max(F.col("_change_type").isin("insert", "delete")).alias("came_or_went")
     versions = feed.groupBy("user_id").agg(came_or_went, F.min(said).alias("least"), F.max(said).alias("most"))
-    return Slice.of(versions.where("came_or_went OR NOT (least <=> most)").select("user_id"))
+    return Slice.of(versions.where("came_or_went OR NOT (least <=> most)").select("user_id"), unique=True)
 
 
 def sessions_of_members(sessions: DataFrame, members: Slice) -> DataFrame:

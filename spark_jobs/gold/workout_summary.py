@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from datetime import timedelta
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import job, rules
@@ -58,7 +58,7 @@ def summaries(sessions: DataFrame, readings: DataFrame, visits: DataFrame, profi
 def touched(changes: Changes) -> list[DataFrame]:
     run = changes.job
     sessions = run.table(SESSIONS).where(COMPLETED)
-    keyed = [*SESSION, F.col("started_at").alias("since"), F.col("started_at").alias("until")]
+    keyed: list[Column | str] = [*SESSION, F.col("started_at").alias("since"), F.col("started_at").alias("until")]
     frames = []
     if (feed := changes.of(SESSIONS)) is not None:
         frames.append(feed.where(COMPLETED).select(*keyed))

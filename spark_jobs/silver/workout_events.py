@@ -31,7 +31,7 @@ def touched(changes: Changes) -> list[DataFrame]:
 
 
 def rows(run: job.Job, keys: Slice) -> DataFrame:
-    if keys.frame is not None and set(EVENT) <= set(keys.frame.columns):
+    if keys.frame is not None and set(EVENT) <= set(keys.columns):
         return keys.frame
     return keys.among(accepted(run.table(SOURCE).where(TOPIC)), *EVENT)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import job
@@ -62,7 +62,7 @@ def readings_in(worn: DataFrame, readings: DataFrame) -> DataFrame:
 
 def touched(changes: Changes) -> list[DataFrame]:
     sessions, devices = changes.job.table(SESSIONS).where(COMPLETED), changes.job.table(DEVICES)
-    keyed = [*SESSION, F.col("started_at").alias("since"), F.col("ended_at").alias("until")]
+    keyed: list[Column | str] = [*SESSION, F.col("started_at").alias("since"), F.col("ended_at").alias("until")]
     frames = []
     if (feed := changes.of(SESSIONS)) is not None:
         frames.append(feed.where(COMPLETED).select(*keyed))
@@ -72,7 +72,7 @@ def touched(changes: Changes) -> list[DataFrame]:
         frames.append(periods.among(met, "user_id").select(*keyed))
     if (feed := changes.of(READINGS)) is not None:
         hourly = feed.groupBy("device_id", F.date_trunc("hour", "read_at").alias("hour"))
-        read = Slice.of(hourly.agg(F.min("read_at").alias("first"), F.max("read_at").alias("last")))
+        read = Slice.of(hourly.agg(F.min("read_at").alias("first"), F.max("read_at").alias("last")), unique=True)
         worn = worn_in(
             sessions.where(read.overlapping("started_at", "ended_at", "first", "last")),
             devices.where(read.within("device_id")),
@@ -94,7 +94,7 @@ def rows(run: job.Job, keys: Slice) -> DataFrame:
     worn = worn_in(keys.among(sessions, *SESSION), run.table(DEVICES).where(keys.within("user_id")))
     readings = run.table(READINGS)
     if not keys.is_everything:
-        periods = Slice.of(worn)
+        periods = Slice.of(worn, unique=True)
         assert periods.frame is not None
         worn = periods.frame
         readings = readings.where(periods.within("device_id")).where(periods.within("read_at", "since", "until"))

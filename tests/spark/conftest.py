@@ -42,6 +42,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         "SPARK_CONF_DIR": str(folder),
         "PYSPARK_PYTHON": sys.executable,
         "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "SPARK_TESTING": "1",  # the server takes a free port, so that several runs of the tests do not meet
     }
     os.environ.pop("SPARK_REMOTE", None)
     session = SparkSession.builder.remote("local[2]").getOrCreate()

@@ -55,15 +55,8 @@ def test_a_literal_of_an_unknown_type_is_refused() -> None:
         literal(1.5)
 
 
-class Frame:
-    """Stands for a DataFrame where only its columns are asked for."""
-
-    def __init__(self, *columns: str) -> None:
-        self.columns = columns
-
-
 def slice_of(**columns: list[object]) -> Slice:
-    return Slice(Frame(*columns), pa.table(columns))  # type: ignore[arg-type]
+    return Slice(known=pa.table(columns))
 
 
 NINE, TEN, NOON = (datetime(2024, 1, 1, hour, tzinfo=UTC) for hour in (9, 10, 12))
