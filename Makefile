@@ -21,7 +21,11 @@ install: ## Make or update .venv from requirements-dev.txt
 	./fitness --version
 
 .PHONY: test
-test: lint ## Everything CI needs: lint, types, unit, Spark, workspace, DAG and system tests
+test: lint ## What CI runs: lint, types, unit and DAG tests
+	$(PYTEST) tests/unit tests/dags
+
+.PHONY: test-all
+test-all: lint ## All of it: also Spark, the workspace server, and the whole stack compared row by row with the truth
 	$(PYTEST) tests
 
 .PHONY: test-unit

@@ -23,6 +23,8 @@ def test_silver_has_the_edges_of_the_contract():
     assert set(edges("silver")) == {
         ("silver.user_devices", "silver.gym_visits"),
         ("silver.user_devices", "silver.workout_heart_rate"),
+        ("silver.user_profile_changes", "silver.user_profile"),
+        ("silver.user_profile_changes", "silver.user_profile_history"),
         ("silver.workout_events", "silver.workout_sessions"),
         ("silver.workout_sessions", "silver.workout_heart_rate"),
     }
