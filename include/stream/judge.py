@@ -10,6 +10,7 @@ were silent. What to do about a verdict is decided in `act.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -145,15 +146,15 @@ def samples(seen: Observation) -> Sequence[Sample]:
 
 
 def behind_seconds(window: Sequence[Sample]) -> float:
-    """Age of the newest moment at which there was no more to read than has been read by now; the whole window's
-    length when there is none in it."""
+    """Age of the newest moment at which there was no more to read than has been read by now; infinite when the window
+    holds none, 0 for an empty window."""
     if not window:
         return 0.0
     here = window[-1]
     for sample in reversed(window):
         if sample.latest is not None and sample.latest <= here.position:
             return (here.at - sample.at).total_seconds()
-    return (here.at - window[0].at).total_seconds()
+    return math.inf
 
 
 # --- the rules, in order ---------------------------------------------------------------------------------------------
@@ -297,7 +298,8 @@ def _lagging(desired: Desired, seen: Observation, limits: Limits) -> Verdict | N
     if _only_grew(window, limits.falling_behind):
         reason = f"Falling behind: lag only grew for {limits.falling_behind:.0f} s, to {window[-1].lag} readings."
         return Verdict(State.FAILING, reason, Cure.PAGE)
-    return Verdict(State.CATCHING_UP, f"{window[-1].lag} readings behind (those of the last {behind:.0f} s).")
+    since = "more than is on record" if math.isinf(behind) else f"those of the last {behind:.0f} s"
+    return Verdict(State.CATCHING_UP, f"{window[-1].lag} readings behind ({since}).")
 
 
 RULES: tuple[Rule, ...] = (
@@ -338,7 +340,7 @@ def _progress(seen: Observation) -> str:
     if not window:
         return ""
     lag = "unknown" if window[-1].lag is None else window[-1].lag
-    return f"Batch {_batch(seen)}, lag {lag} readings, {behind_seconds(window):.0f} s behind."
+    return f"Batch {_batch(seen)}, lag {lag} readings."
 
 
 def _only_grew(window: Sequence[Sample], seconds: float) -> bool:

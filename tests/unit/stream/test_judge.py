@@ -171,6 +171,12 @@ CASES = [
         id="readings_wait_since_a_moment",
     ),
     pytest.param(
+        seen({"position": 0, "window": ()}, end_position=160_995),
+        State.CATCHING_UP,
+        Cure.NOTHING,
+        id="has_only_begun_to_read_what_waited",
+    ),
+    pytest.param(
         seen(
             {"position": 50_000, "window": window((90, 10_000, 600_000), (45, 30_000, 600_500), (5, 50_000, 601_000))},
             end_position=601_000,
@@ -227,5 +233,5 @@ def test_a_wanted_stop_is_no_trouble_whether_or_not_it_has_happened_yet() -> Non
 def test_behind_seconds_is_the_age_of_the_newest_moment_when_all_had_been_read() -> None:
     assert behind_seconds(window((60, 0, 10), (40, 5, 20), (20, 8, 30), (0, 20, 40))) == 40
     assert behind_seconds(window((60, 10, 10), (0, 10, 10))) == 0
-    assert behind_seconds(window((60, 0, 100), (0, 50, 200))) == 60
+    assert behind_seconds(window((60, 0, 100), (0, 50, 200))) == float("inf")
     assert behind_seconds(()) == 0
