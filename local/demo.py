@@ -106,10 +106,11 @@ def _count(workspace: httpx.Client, statement: str) -> int:
 def _wait_for_gold(home: Home) -> None:
     started = time.monotonic()
     rows = dict.fromkeys(FLOWS, 0)
+    told: dict[Flow, int] = {}
     headers = {"Authorization": f"Bearer {home.secrets['workspace_token']}"}
     with (
         httpx.Client(base_url=home.workspace_url, headers=headers, timeout=60) as workspace,
-        Live(console=console, refresh_per_second=2) as live,
+        Live(console=console, refresh_per_second=2, transient=True) as live,
     ):
         while not all(rows.values()):
             waited = time.monotonic() - started
@@ -121,7 +122,12 @@ def _wait_for_gold(home: Home) -> None:
                 )
             for flow in FLOWS:
                 rows[flow] = rows[flow] or _count(workspace, flow.rows)
-            live.update(_progress(rows, waited))
+            if console.is_terminal:
+                live.update(_progress(rows, waited))
+            elif rows != told:  # a log gets a line when there is something to say
+                told = dict(rows)
+                reached = ", ".join(flow.name for flow, count in rows.items() if count) or "nothing yet"
+                console.print(f"in gold after {waited:.0f} s: {reached}")
             time.sleep(2)
 
 

@@ -149,6 +149,8 @@ def refresh(job: Job, table: Table) -> None:
             if not any(news.versions.values()):
                 return  # nobody has ever written to a source
         if table.intake:
+            if news.everything:  # what arrives from now on is the next run's, to be counted there
+                job.pins[table.intake.source] = news.versions[table.intake.source]
             judge(job, table.intake, news, table.sources[table.intake.source])
     job.outcome.touched = None if keys.is_everything else keys.count()
     if not keys.is_nothing:

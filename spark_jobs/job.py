@@ -18,7 +18,7 @@ from spark_jobs.platform import Platform
 
 JOB_RUNS = "ops.job_runs"
 LONGEST_ERROR = 8_000
-RECENT = timedelta(hours=3)
+RECENT = timedelta(minutes=30)
 
 OUTCOME = """
     job STRING, run_id STRING, status STRING, mode STRING, started_at TIMESTAMP, ended_at TIMESTAMP, clock TIMESTAMP,
@@ -68,7 +68,10 @@ class LastRun:
 
 @dataclass(frozen=True)
 class Job:
-    """One run of one job: its session, its catalog, its arguments, and the outcome it will leave."""
+    """One run of one job: its session, its catalog, its arguments, and the outcome it will leave.
+
+    `pins`: tables that this run reads as of a version, whatever is written to them meanwhile.
+    """
 
     name: str
     spark: SparkSession
@@ -79,6 +82,7 @@ class Job:
     rebuild: Rebuild
     arguments: argparse.Namespace
     outcome: Outcome = field(default_factory=Outcome)
+    pins: dict[str, int] = field(default_factory=dict)
 
     def register(self, *tables: str) -> None:
         register(self.spark, self.platform, self.catalog, *tables)
@@ -89,7 +93,11 @@ class Job:
 
     def table(self, name: str) -> DataFrame:
         """The rows of `schema.table`."""
-        return self.spark.table(self.path(name))
+        return self.at(name, self.pins[name]) if name in self.pins else self.spark.table(self.path(name))
+
+    def at(self, name: str, number: int) -> DataFrame:
+        """The rows of `schema.table` as of a version."""
+        return self.spark.read.option("versionAsOf", number).table(self.path(name))
 
     def last_run(self) -> LastRun | None:
         """The last good run of this job that kept the books (a rebuild does not); None when there was none.

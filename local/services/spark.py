@@ -16,6 +16,10 @@ from local.services.java import archive_flags, java_home
 from local.services.part import Launch, Part, base_environment, listens, reason
 
 
+FLAGS = ("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
+NATIVE = {"MALLOC_ARENA_MAX": "2"}  # glibc would keep an arena for each of some hundred threads
+
+
 def spark_home() -> Path:
     """Where pyspark keeps Spark's own jars and scripts."""
     found = importlib.util.find_spec("pyspark")
@@ -42,6 +46,11 @@ def settings(home: Home) -> dict[str, str]:
         # two cores: 200 shuffle partitions and 50 snapshot partitions cost seconds in every job
         "spark.sql.shuffle.partitions": "2",
         "spark.databricks.delta.snapshotPartitions": "2",
+        # Plans here are large and data is small: compiling code for each, and planning anew between the stages, is half
+        # of a job's time (bench/batch_jobs.py). Databricks, with Photon and large data, keeps its own defaults.
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.sql.streaming.checkpointFileManagerClass": (
             "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
         ),
@@ -61,12 +70,14 @@ def cluster_environment(home: Home, arguments: Sequence[str] = ()) -> dict[str, 
     filled folder there; the archive halves the start (it is the server's: same jars, same order).
     """
     folder = configuration_folder(home)
-    flags = [*archive_flags(home, "spark", write=False), f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"]
+    flags = [*FLAGS, *archive_flags(home, "spark", write=False)]
+    flags.append(f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}")
     submit = ["--properties-file", str(folder / "spark-defaults.conf"), "--driver-java-options", " ".join(flags)]
     return {
         "JAVA_HOME": str(java_home()),
         "SPARK_CONF_DIR": str(home.path / "spark" / "none"),
         "PYSPARK_SUBMIT_ARGS": shlex.join([*submit, *arguments, "pyspark-shell"]),
+        **NATIVE,
         "PYSPARK_PYTHON": sys.executable,
     }
 
@@ -101,6 +112,9 @@ logger.utils.name = org.apache.spark.util.Utils
 logger.utils.level = error
 logger.conf.name = org.apache.spark.SparkConf
 logger.conf.level = error
+# says again what the client of Spark Connect is told anyway
+logger.connect.name = org.apache.spark.sql.connect.utils.ErrorUtils
+logger.connect.level = off
 # a consumer's every configuration with deprecated entries
 logger.kafka.name = org.apache.kafka.clients
 logger.kafka.level = error
@@ -117,8 +131,9 @@ def _prepare(home: Home) -> Launch:
         "SPARK_CONF_DIR": str(home.path / "spark" / "none"),
         # functions that jobs send (foreachBatch, UDFs) are imported by Python processes of the server
         "PYSPARK_PYTHON": sys.executable,
+        **NATIVE,
     }
-    flags = ["-Xms256m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", *archive_flags(home, "spark")]
+    flags = ["-Xms256m", *FLAGS, *archive_flags(home, "spark")]
     flags += [f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}", "-Djava.awt.headless=true"]
     options = {
         "spark.connect.grpc.binding.address": "127.0.0.1",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from local.home import REPO, Home
+from local.services import spark
 
 WORKSPACE_ROOT = "/Workspace/fitness/"
 SPARK_USER = "fitness"  # Spark Connect keys its sessions by user and session id
@@ -70,11 +70,8 @@ def cluster_environment(home: Home, cluster: dict[str, Any], secrets: Mapping[st
 
     `{{secrets/scope/name}}` takes the variable FITNESS_NAME of `secrets`.
     """
-    settings = [f"--conf {shlex.quote(f'{key}={value}')}" for key, value in cluster.get("spark_conf", {}).items()]
-    environment = {
-        "SPARK_CONF_DIR": str(home.path / "spark" / "conf"),
-        "PYSPARK_SUBMIT_ARGS": " ".join([*settings, "pyspark-shell"]),
-    }
+    settings = [part for key, value in cluster.get("spark_conf", {}).items() for part in ("--conf", f"{key}={value}")]
+    environment = spark.cluster_environment(home, settings)
     for name, value in cluster.get("spark_env_vars", {}).items():
         if match := SECRET.match(str(value)):
             variable = "FITNESS_" + re.sub(r"\W", "_", match.group(1)).upper()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -47,7 +48,7 @@ def application(home: Home, token: str, limits: Limits) -> FastAPI:
             if path.startswith("/api/"):  # programs only: a cookie would let another page's script post here
                 return refusal(401, "UNAUTHENTICATED", "Send the workspace's token as a bearer token.")
             if not gate.has_cookie(request):
-                return RedirectResponse(f"/login?next={path}", 303)
+                return RedirectResponse(_login_for(request), 303)
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
             return refusal(413, "REQUEST_LIMIT_EXCEEDED", f"A request may have {MAX_BODY_BYTES} bytes.")
@@ -88,6 +89,14 @@ def application(home: Home, token: str, limits: Limits) -> FastAPI:
     app.include_router(pages.routes(engine, gate, Dashboard(home, warehouse)))
     app.mount("/static", StaticFiles(directory=pages.FOLDER / "static"))
     return app
+
+
+def _login_for(request: Request) -> str:
+    """Where to sign in and come back from; a token in the address signs in on the way, and is not in the way back."""
+    query = dict(request.query_params)
+    token = {"token": query.pop("token")} if "token" in query else {}
+    back = request.url.path + (f"?{urlencode(query)}" if query else "")
+    return f"/login?{urlencode({'next': back, **token})}"
 
 
 def refusal(status: int, error_code: str, message: str) -> Response:

@@ -59,7 +59,7 @@ def audit(view: Pinned, table: Table, audited: LastRun | None) -> tuple[list[Fin
     if done is None:
         return [Finding(WHAT, table.name, detail="its job has not run yet")], {}
     keys = scope(view, table, audited, done)
-    looked_at = {table.name: view.versions[table.name]}
+    looked_at = {table.name: view.pins[table.name]}
     looked_at |= {mark(table, source): done.source_versions[source] for source in table.sources}
     if keys.is_nothing:
         return [Finding(WHAT, table.name)], looked_at

@@ -16,7 +16,7 @@ HISTORY, CHANGES, DEVICES = "silver.user_profile_history", "silver.user_profile_
 
 
 def audit(view: Pinned, audited: LastRun | None) -> tuple[list[Finding], dict[str, int]]:
-    if audited and all(audited.source_versions.get(name) == view.versions[name] for name in (HISTORY, DEVICES)):
+    if audited and all(audited.source_versions.get(name) == view.pins[name] for name in (HISTORY, DEVICES)):
         return [], {}  # nobody has written them since the last clean look
     history = view.table(HISTORY)
     deleted = view.table(CHANGES).where("op = 'd'").select("user_id").distinct()

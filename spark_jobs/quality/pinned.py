@@ -25,17 +25,9 @@ BOOKS = (JOB_RUNS, PROGRESS, OUTCOMES)
 
 @dataclass(frozen=True)
 class Pinned(job.Job):
-    """A job that sees tables at `versions`, and `read` as its last good run. It writes nothing."""
+    """A job that sees tables at the versions in `pins`, and `read` as its last good run. It writes nothing."""
 
-    versions: Mapping[str, int] = field(default_factory=dict)
     read: LastRun | None = None
-
-    def table(self, name: str) -> DataFrame:
-        return self.at(name, self.versions[name]) if name in self.versions else super().table(name)
-
-    def at(self, name: str, number: int) -> DataFrame:
-        """The rows of a table as of a version."""
-        return self.spark.read.option("versionAsOf", number).table(f"{self.catalog}.{name}")
 
     def last_run(self) -> LastRun | None:
         return self.read
@@ -44,7 +36,7 @@ class Pinned(job.Job):
         """What is new in `sources` (with a predicate on each) to one who has read so far; nothing is asked of a table
         that is still at that version."""
         reader = replace(self, read=read, outcome=Outcome())
-        fresh = {name: where for name, where in sources.items() if self.versions[name] != read.source_versions[name]}
+        fresh = {name: where for name, where in sources.items() if self.pins[name] != read.source_versions[name]}
         return changes(reader, fresh) if fresh else Changes(reader, read)
 
     def on_days(self, time: Column) -> Column:
@@ -70,7 +62,7 @@ def pin(run: job.Job, tables: list[str]) -> Pinned:
         clock=run.arguments.now or datetime.now(UTC),
         rebuild=run.rebuild,
         arguments=run.arguments,
-        versions=versions,
+        pins=versions,
     )
 
 

@@ -72,8 +72,8 @@ def audit(view: Pinned, patience: float, audited: LastRun | None) -> tuple[list[
     read = {} if audited is None or view.rebuild else audited.source_versions
     extent = offsets(view, read)
     looked_at = {mark(number): end for number, end in extent.end.items()}
-    looked_at |= {name: view.versions[name] for name in (HEART_RATE, TRENDS)}
-    looked_at[f"{QUARANTINE}:{TOPIC}"] = view.versions[QUARANTINE]
+    looked_at |= {name: view.pins[name] for name in (HEART_RATE, TRENDS)}
+    looked_at[f"{QUARANTINE}:{TOPIC}"] = view.pins[QUARANTINE]
     bronze = view.table(MULTIPLEX).where(F.col("topic") == TOPIC)
     held = _changed(view, read.get(f"{QUARANTINE}:{TOPIC}"), QUARANTINE, f"topic = '{TOPIC}'")
     places = EVERYTHING if held is None else Slice.of(held.select(*RECORD))
@@ -115,7 +115,7 @@ def lasting(
     deadline = time.monotonic() + patience
     comparison = look(view, keys)
     first = found = finding(what, name, comparison, key)
-    now = replace(view, versions={table: number for table, number in view.versions.items() if table.startswith("ops.")})
+    now = replace(view, pins={table: number for table, number in view.pins.items() if table.startswith("ops.")})
     while found.defects and time.monotonic() < deadline:
         time.sleep(min(PAUSE_SECONDS, patience))
         comparison = look(now, Slice.of(comparison.where(F.col("kind") != Kind.SAME).select(*key)))

@@ -32,7 +32,7 @@ def audit(view: Pinned, table: Table, audited: LastRun | None) -> tuple[list[Fin
     bronze, where = intake.source, table.sources[intake.source]
     read = done.source_versions[bronze]
     marks = {"bronze": f"{QUARANTINE}:{intake.label}<{bronze}", "quarantine": f"{QUARANTINE}:{intake.label}"}
-    looked_at = {marks["bronze"]: read, marks["quarantine"]: view.versions[QUARANTINE]}
+    looked_at = {marks["bronze"]: read, marks["quarantine"]: view.pins[QUARANTINE]}
     judged_by_now, held = view.at(bronze, read).where(where), standing(view, intake.label)
     places = None if view.rebuild.full else _places(view, intake, where, read, marks, audited)
     expected = _refused(intake, judged_by_now if places is None else places.among(judged_by_now, *_place_of(intake)))

@@ -31,7 +31,7 @@ def audit(view: Pinned, source: Source, audited: LastRun | None) -> tuple[list[F
     if done is None:
         return [Finding(WHAT, source.table, detail="its job has not run yet")], {}
     high, database = done.source_versions[source.table], Database(view)
-    looked_at = {f"source:{source.table}": high, f"source:{source.target}": view.versions[source.target]}
+    looked_at = {f"source:{source.table}": high, f"source:{source.target}": view.pins[source.target]}
     read = {} if audited is None or view.rebuild else audited.source_versions
     bronze = view.table(source.target).where(F.col("row_version") < high)
     now = living(bronze, source)

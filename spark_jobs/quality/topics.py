@@ -28,7 +28,7 @@ CONTIGUOUS = (readings.TOPIC,)
 def audit(view: Pinned, topics: list[str], audited: LastRun | None) -> tuple[list[Finding], dict[str, int]]:
     read = {} if audited is None or view.rebuild else audited.source_versions
     reread = _touched(view, read.get(f"kafka:{TARGET}"))
-    findings, looked_at = [], {f"kafka:{TARGET}": view.versions[TARGET]}
+    findings, looked_at = [], {f"kafka:{TARGET}": view.pins[TARGET]}
     for topic in topics:
         extent = _extent(view, topic, read, reread)
         looked_at |= {mark(topic, partition): end for partition, end in extent.end.items()}

@@ -1,4 +1,4 @@
-"""One Spark for all tests here: a Spark Connect server in this machine's memory, as batch jobs have it in production.
+"""One Spark for all tests here: a Spark Connect server with the settings of the stack's, as batch jobs have it.
 
 Settings reach the server's JVM only through its environment, so they are set before it starts.
 """
@@ -13,30 +13,21 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from local.jars import jar_folder
+from local.home import Home
+from local.services.spark import settings as stack_settings
 from tests.spark.pipeline import Pipeline
 
-SETTINGS = {
-    "spark.driver.extraClassPath": f"{jar_folder('spark')}/*",
-    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-    "spark.sql.session.timeZone": "UTC",
-    "spark.sql.shuffle.partitions": "2",
-    "spark.databricks.delta.snapshotPartitions": "2",
-    "spark.driver.bindAddress": "127.0.0.1",
-    "spark.driver.host": "127.0.0.1",
+OWN = {
     "spark.driver.memory": "2g",
-    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.timezone=UTC",
+    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -Duser.timezone=UTC",
     "spark.connect.grpc.binding.address": "127.0.0.1",
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
 }
 
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     folder = tmp_path_factory.mktemp("spark")
-    settings = SETTINGS | {"spark.sql.warehouse.dir": str(folder / "warehouse")}
+    settings = stack_settings(Home(folder, 0)) | OWN
     (folder / "spark-defaults.conf").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     os.environ |= {
         "SPARK_CONF_DIR": str(folder),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -28,7 +29,15 @@ def stranger(server: Server) -> Iterator[httpx.Client]:
 @pytest.mark.parametrize("path", ["/", "/runs", "/runs/1", "/jobs", "/dashboard", "/dashboard/bpm_trends"])
 def test_a_stranger_is_sent_to_the_login(stranger: httpx.Client, path: str) -> None:
     answer = stranger.get(path)
-    assert (answer.status_code, answer.headers["location"]) == (303, f"/login?next={path}")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/login?{urlencode({'next': path})}")
+
+
+def test_a_token_in_any_address_signs_in_and_leaves_the_address(server: Server) -> None:
+    with httpx.Client(base_url=server.home.workspace_url, follow_redirects=True) as client:
+        answer = client.get(f"/runs?state=active&token={server.token}")
+        assert (answer.status_code, str(answer.url)) == (200, f"{server.home.workspace_url}/runs?state=active")
+    with httpx.Client(base_url=server.home.workspace_url, follow_redirects=True) as client:
+        assert client.get("/runs?token=wrong").status_code == 403
 
 
 def test_a_wrong_token_opens_nothing(stranger: httpx.Client) -> None:

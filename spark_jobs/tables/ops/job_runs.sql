@@ -24,6 +24,7 @@ COMMENT 'One run of one job, said when it ends, well or badly. Append-only.'
 TBLPROPERTIES (
   'delta.enableChangeDataFeed' = 'true',
   'delta.appendOnly' = 'true',
+  'delta.checkpointInterval' = '100',
   'delta.constraints.known_status' = 'status IN (''succeeded'', ''failed'')',
   'delta.constraints.known_mode' = 'mode IN (''incremental'', ''everything'', ''rebuild'')'
 )
