@@ -1,0 +1,104 @@
+"""Who runs the stream: its driver processes as they are seen, its runs and attempts as the platform wrote them down."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import psutil
+
+from local.home import Home
+from local.services.stream import JOB_FILE
+from local.workspace.processes import MARK as ATTEMPT
+
+LOOK_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Span:
+    """Something that lived from `begun` to `ended` (epoch seconds)."""
+
+    name: str
+    begun: float
+    ended: float
+
+
+def overlaps(spans: Iterable[Span]) -> list[tuple[Span, Span]]:
+    """Pairs that lived at the same time."""
+    return [
+        (first, second)
+        for first, second in combinations(sorted(spans, key=lambda span: span.begun), 2)
+        if second.begun < first.ended
+    ]
+
+
+def attempts(home: Home) -> list[Span]:
+    """Every attempt to run the stream, exact to the millisecond, from what its runner wrote; one that goes on ends now.
+
+    An attempt begins before its driver's first instruction and ends after its last process.
+    """
+    found = []
+    for spec in (home.path / "workspace" / "attempts").glob("*/*/spec.json"):
+        with suppress(FileNotFoundError, ValueError):
+            if not any(str(argument).endswith(JOB_FILE) for argument in json.loads(spec.read_text())["argv"]):
+                continue
+            begun, ended = spec.stat().st_mtime, time.time()
+            with suppress(FileNotFoundError):
+                result = json.loads(spec.with_name("result.json").read_text())
+                begun, ended = result["start_ms"] / 1000, result["end_ms"] / 1000
+            found.append(Span(str(spec.parent.relative_to(home.path / "workspace" / "attempts")), begun, ended))
+    return found
+
+
+class DriverWatch(threading.Thread):
+    """Looks every quarter of a second which drivers live. A driver is a process group: Python and its JVM."""
+
+    def __init__(self, home: Home, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(daemon=True, name="drivers")
+        self._home, self._clock = home, clock
+        self._ended = threading.Event()
+        self._groups: dict[tuple[int, float], int | None] = {}  # process (pid, create time) -> driver's group
+        self._seen: dict[int, Span] = {}
+
+    def run(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            self.look()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+
+    def look(self) -> list[int]:
+        """The drivers' groups now, each noted as alive."""
+        now, alive, known = self._clock(), set(), {}
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                identity = process.pid, process.create_time()
+                group = self._groups[identity] if identity in self._groups else self._group_of(process)
+                known[identity] = group
+                if group is not None and process.status() != psutil.STATUS_ZOMBIE:
+                    alive.add(group)
+        self._groups = known
+        for group in alive:
+            before = self._seen.get(group)
+            self._seen[group] = Span(f"group {group}", before.begun if before else now, now)
+        return sorted(alive)
+
+    def spans(self) -> list[Span]:
+        return list(self._seen.values())
+
+    def _group_of(self, process: psutil.Process) -> int | None:
+        """The group of a process of an attempt to run the stream, None for any other. The runner is not part of it."""
+        folder = process.environ().get(ATTEMPT)
+        if folder is None or not Path(folder).is_relative_to(self._home.path):
+            return None
+        if JOB_FILE not in (Path(folder) / "spec.json").read_text() or "runner.py" in " ".join(process.cmdline()[:5]):
+            return None
+        return os.getpgid(process.pid)
