@@ -48,6 +48,10 @@ test-dags: install ## The DAG tests
 test-system: install ## The whole stack in a temporary home, compared row by row with the truth
 	$(PYTEST) tests/system
 
+.PHONY: drills
+drills: install ## Break the heart-rate stream in every way, on a stack of its own, and account for every reading (long)
+	$(PYTHON) -m bench.drills $(DRILLS)
+
 .PHONY: lint
 lint: install ## Ruff (with the Airflow rules), types, and whether what is generated is up to date
 	.venv/bin/ruff check .
