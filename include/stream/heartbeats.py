@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 from include.stream.judge import Heartbeat, Sample
 
 FORMAT = 1
+NONE_YET = "There is no heartbeat yet."
 
 
 class Document(Protocol):
@@ -41,7 +42,7 @@ def read(path: Document) -> tuple[Heartbeat | None, str]:
     try:
         return parse(json.loads(path.read_text())), ""
     except FileNotFoundError:
-        return None, "There is no heartbeat yet."
+        return None, NONE_YET
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return None, f"The heartbeat cannot be read: {type(error).__name__}: {error}."
 

@@ -218,8 +218,11 @@ def _not_beating_yet(desired: Desired, seen: Observation, limits: Limits) -> Ver
     run, beat = seen.active_runs[0], seen.heartbeat
     if beat and _is_from(beat, run) and beat.written_at >= run.started_at:
         return None
-    if run.attempt + 1 >= limits.crashes:
-        reason = f"Attempt {run.attempt + 1} of run {run.run_id}, and none has beaten yet. {seen.heartbeat_error}"
+    # A run lives for months and counts every crash: attempts say something only while none of them beats.
+    silence = _age(beat, seen) if beat and _is_from(beat, run) else math.inf
+    if run.attempt + 1 >= limits.crashes and silence > limits.no_progress:
+        since = "yet" if math.isinf(silence) else f"for {silence:.0f} s"
+        reason = f"Attempt {run.attempt + 1} of run {run.run_id}, and none has beaten {since}. {seen.heartbeat_error}"
         return Verdict(State.FAILING, reason.strip(), Cure.PAGE)
     waited = (seen.now - run.started_at).total_seconds()
     if run.state != "RUNNING" or waited <= limits.start_grace:

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 KAFKA_TIMEOUT_SECONDS = 5
 SUSPICIOUS_SECONDS = 10  # a heartbeat this old is looked at again before this run ends, not a minute later
+DAMAGED_LOOKS = 5  # at a heartbeat that cannot be read, 3 s apart: a stream that lives has replaced it by then
 DRAIN_SECONDS = 45  # a batch is to end within this time, else the run is cancelled
 
 
@@ -67,8 +68,13 @@ class Supervisor:
         return Desired(version_of(self.definition), memory.wanted, checkpoint_reads())
 
     def observe(self) -> Observation:
-        """Look; and when the heartbeat is suspiciously old, look again until it beats or its silence is certain."""
+        """Look; and when the heartbeat is damaged or suspiciously old, look again until it beats or that is certain."""
         seen = self._look()
+        for _ in range(DAMAGED_LOOKS):
+            if not seen.active_runs or seen.heartbeat_error in ("", heartbeats.NONE_YET):
+                break
+            self.sleep(3)
+            seen = self._look()
         while seen.active_runs and SUSPICIOUS_SECONDS < (age := _heartbeat_age(seen)) <= self.limits.silence:
             self.sleep(min(self.limits.silence - age, 3) + 0.1)
             seen = self._look()

@@ -127,6 +127,12 @@ CASES = [
         Cure.PAGE,
         id="attempt_after_attempt_without_a_beat",
     ),
+    pytest.param(
+        seen({"written_at": ago(12)}, active_runs=(Run("17", "RUNNING", ago(8), attempt=9),)),
+        State.STARTING,
+        Cure.NOTHING,
+        id="tenth_crash_in_the_life_of_a_run_that_beat_until_now",
+    ),
     pytest.param(seen({"state": "failed", "reason": "boom"}), State.STARTING, Cure.NOTHING, id="crashed_a_moment_ago"),
     pytest.param(
         seen({"state": "paused", "reason": "60% refused"}), State.FAILING, Cure.PAGE, id="paused_by_dead_letter_limit"

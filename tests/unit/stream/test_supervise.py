@@ -131,6 +131,25 @@ def test_a_healthy_stream_is_left_alone(supervisor: Supervisor, platform: Platfo
     assert set(platform.said) == {"list", "runs/list"}
 
 
+def test_a_stream_that_replaces_its_damaged_heartbeat_is_left_alone(supervisor: Supervisor, platform: Platform) -> None:
+    supervisor.once()
+    platform.runs[0]["start_time"] -= 3_600_000
+    Path(str(supervisor.heartbeat)).write_bytes(b"\0\0\0")
+    supervisor.sleep = lambda seconds: beat(supervisor, run_id=1)
+    verdict, _ = supervisor.once()
+    assert verdict.state is State.HEALTHY
+    assert len(platform.runs) == 1
+
+
+def test_a_stream_whose_heartbeat_stays_damaged_is_restarted(supervisor: Supervisor, platform: Platform) -> None:
+    supervisor.once()
+    platform.runs[0]["start_time"] -= 3_600_000
+    Path(str(supervisor.heartbeat)).write_bytes(b"\0\0\0")
+    verdict, _ = supervisor.once()
+    assert verdict.state is State.STALLED
+    assert (platform.active, len(platform.runs)) == (1, 2)
+
+
 def test_two_supervisors_that_saw_the_same_start_one_run(supervisor: Supervisor, platform: Platform) -> None:
     seen = supervisor.observe()
     supervisor.act(supervise.Cure.START, seen)
