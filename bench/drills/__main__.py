@@ -97,12 +97,14 @@ def play_all(on: Stage, drills: list[Drill], report: Report, setting: Setting, s
             continue
         except (NotInTime, OSError) as error:
             played.failure = str(error)
+        played.committed_at = played.committed_at or on.first_commit(played.mended_at)
         report.played.append(played)
         say(f"{number}/{len(drills)} {told(played)}")
 
 
 def told(played: Played) -> str:
     times = {
+        "first commit": played.commit_seconds,
         "recovered": played.recovery_seconds,
         "noticed": played.noticed_seconds,
         "part back": played.part_back_seconds,

@@ -16,6 +16,7 @@ class Commit:
     version: int
     at: float  # epoch seconds at which the file of the commit was complete
     newest: float  # epoch seconds of its newest reading; 0 when it adds none
+    is_of_batch: bool  # says something new about the data, other than the packing of small files
     transactions: tuple[tuple[str, int], ...]  # (application, its number)
 
 
@@ -30,7 +31,8 @@ def read_commit(file: Path) -> Commit | None:
         return None
     newest = (_newest(action["add"]) for action in actions if "add" in action)
     transactions = ((action["txn"]["appId"], action["txn"]["version"]) for action in actions if "txn" in action)
-    return Commit(int(file.stem), at, max(newest, default=0.0), tuple(transactions))
+    is_of_batch = any(action["add"]["dataChange"] for action in actions if "add" in action)
+    return Commit(int(file.stem), at, max(newest, default=0.0), is_of_batch, tuple(transactions))
 
 
 def _newest(add: dict[str, Any]) -> float:
@@ -54,6 +56,10 @@ class Log:
     def first_with_news(self, since: float) -> Commit | None:
         """The first commit that holds a reading of after `since`."""
         return next((commit for commit in self._from(since) if commit.newest > since), None)
+
+    def first_of_batch(self, since: float) -> Commit | None:
+        """The first commit that the stream made after `since`, whatever its readings."""
+        return next((commit for commit in self._from(since) if commit.is_of_batch), None)
 
     def newest_reading(self) -> float:
         return max((commit.newest for commit in self.look()[-50:]), default=0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -53,19 +52,19 @@ def attempts(home: Home) -> list[Span]:
             with suppress(FileNotFoundError):
                 result = json.loads(spec.with_name("result.json").read_text())
                 begun, ended = result["start_ms"] / 1000, result["end_ms"] / 1000
-            found.append(Span(str(spec.parent.relative_to(home.path / "workspace" / "attempts")), begun, ended))
+            found.append(Span(f"attempt {_name(spec.parent)}", begun, ended))
     return found
 
 
 class DriverWatch(threading.Thread):
-    """Looks every quarter of a second which drivers live. A driver is a process group: Python and its JVM."""
+    """Looks every quarter of a second which drivers live. A driver is what can write: Python and its JVM."""
 
     def __init__(self, home: Home, clock: Callable[[], float] = time.time) -> None:
         super().__init__(daemon=True, name="drivers")
         self._home, self._clock = home, clock
         self._ended = threading.Event()
-        self._groups: dict[tuple[int, float], int | None] = {}  # process (pid, create time) -> driver's group
-        self._seen: dict[int, Span] = {}
+        self._known: dict[tuple[int, float], str | None] = {}  # process (pid, create time) -> attempt
+        self._seen: dict[str, Span] = {}
 
     def run(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):
@@ -75,30 +74,32 @@ class DriverWatch(threading.Thread):
         self._ended.set()
         self.join()
 
-    def look(self) -> list[int]:
-        """The drivers' groups now, each noted as alive."""
-        now, alive, known = self._clock(), set(), {}
+    def look(self) -> None:
+        """Note which attempts have a living driver now."""
+        now, known = self._clock(), {}
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
                 identity = process.pid, process.create_time()
-                group = self._groups[identity] if identity in self._groups else self._group_of(process)
-                known[identity] = group
-                if group is not None and process.status() != psutil.STATUS_ZOMBIE:
-                    alive.add(group)
-        self._groups = known
-        for group in alive:
-            before = self._seen.get(group)
-            self._seen[group] = Span(f"group {group}", before.begun if before else now, now)
-        return sorted(alive)
+                attempt = self._known[identity] if identity in self._known else self._attempt_of(process)
+                known[identity] = attempt
+                if attempt is not None and process.status() != psutil.STATUS_ZOMBIE:
+                    begun = self._seen[attempt].begun if attempt in self._seen else now
+                    self._seen[attempt] = Span(f"driver of {attempt}", begun, now)
+        self._known = known
 
     def spans(self) -> list[Span]:
         return list(self._seen.values())
 
-    def _group_of(self, process: psutil.Process) -> int | None:
-        """The group of a process of an attempt to run the stream, None for any other. The runner is not part of it."""
+    def _attempt_of(self, process: psutil.Process) -> str | None:
+        """The attempt whose driver the process belongs to; None for any other process."""
         folder = process.environ().get(ATTEMPT)
         if folder is None or not Path(folder).is_relative_to(self._home.path):
             return None
-        if JOB_FILE not in (Path(folder) / "spec.json").read_text() or "runner.py" in " ".join(process.cmdline()[:5]):
+        if JOB_FILE not in (Path(folder) / "spec.json").read_text():
             return None
-        return os.getpgid(process.pid)
+        is_python = any(argument.endswith(JOB_FILE) for argument in process.cmdline()[:3])
+        return _name(Path(folder)) if is_python or process.name() == "java" else None
+
+
+def _name(attempt: Path) -> str:
+    return "/".join(attempt.parts[-2:])

@@ -27,6 +27,7 @@ class Played:
     drill: str
     broken_at: float = 0.0
     mended_at: float = 0.0  # when the fault itself was over: at once for a kill, when Kafka was started again, ...
+    committed_at: float | None = None  # the first commit of any table after `mended_at`
     recovered_at: float | None = None  # the first commit of silver.heart_rate with a reading of after `mended_at`
     noticed_at: float | None = None  # by the supervisor
     part_back_at: float | None = None  # the killed part does its work again
@@ -37,6 +38,10 @@ class Played:
     @property
     def recovery_seconds(self) -> float | None:
         return None if self.recovered_at is None else max(self.recovered_at - self.mended_at, 0.0)
+
+    @property
+    def commit_seconds(self) -> float | None:
+        return None if self.committed_at is None else max(self.committed_at - self.mended_at, 0.0)
 
     @property
     def noticed_seconds(self) -> float | None:
@@ -87,6 +92,8 @@ def kill_driver(on: Stage, rng: random.Random, played: Played, setting: Setting)
     _now_broken(played)
     on.send(victims, signal.SIGKILL)
     played.recovered_at = on.recovered(played.broken_at)
+    # A JVM that lost its Python may still commit what it had under way: that is no recovery.
+    played.committed_at = on.first_commit(on.driver()[0].create_time())
 
 
 def kill_part(part: str) -> Play:

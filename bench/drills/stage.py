@@ -38,6 +38,8 @@ LAKE_BYTES = 4 << 30  # of a lake whose disk can be filled
 FREE_BYTES_WHEN_FULL = 64 << 10
 QUIET_DAGS = ("bronze", "quality", "connectors")  # what would start batch jobs; bronze's assets start silver and gold
 
+TABLES = ("bronze/kafka_multiplex", "silver/heart_rate", "gold/bpm_trends")
+
 Say = Callable[[str], None]
 
 
@@ -55,11 +57,13 @@ class Stage:
     say: Say
     lake_is_mounted: bool = False
     silver: Log = field(init=False)
+    logs: list[Log] = field(init=False)  # of the three tables that a batch writes
     drivers: DriverWatch = field(init=False)
     load: subprocess.Popen[str] | None = None
 
     def __post_init__(self) -> None:
-        self.silver = Log(self.home.lake / "silver" / "heart_rate")
+        self.logs = [Log(self.home.lake / table) for table in TABLES]
+        self.silver = self.logs[1]
         self.drivers = DriverWatch(self.home)
 
     # The load
@@ -185,6 +189,10 @@ class Stage:
         """When silver.heart_rate got the first commit that holds a reading of after `since`."""
         what = "commit with newer readings"
         return self.wait_for(what, lambda: self.silver.first_with_news(since), seconds).at
+
+    def first_commit(self, since: float) -> float | None:
+        """When the stream first committed anything to any of its tables after `since`."""
+        return min((commit.at for log in self.logs if (commit := log.first_of_batch(since))), default=None)
 
     def drained(self) -> bool:
         """All that the topic holds was read, by the stream's own word. Only without load."""

@@ -124,6 +124,8 @@ def test_recovery_is_the_first_commit_with_a_reading_of_after_the_fault(tmp_path
     commit(tmp_path, 1, fault + 1, add("2026-03-01T12:00:04.000Z"))  # was under way
     commit(tmp_path, 2, fault + 2, add("2026-03-01T12:00:09.000Z", data_change=False))  # packs small files
     assert log.first_with_news(fault) is None
+    assert log.first_of_batch(fault) == log.commits[1]
+    assert log.first_of_batch(fault + 1) is None
     commit(tmp_path, 3, fault + 9, add("2025-01-01T00:00:00.000Z"), add("2026-03-01T12:00:06.000Z"))
     found = log.first_with_news(fault)
     assert found is not None
@@ -141,7 +143,7 @@ def test_half_a_commit_is_read_later(tmp_path: Path) -> None:
 
 def test_a_batch_that_is_committed_twice_is_out_of_order() -> None:
     numbers = [("q", 1), ("q", 2), ("other", 1), ("q", 2), ("q", 3)]
-    commits = [Commit(version, 0, 0, (transaction,)) for version, transaction in enumerate(numbers)]
+    commits = [Commit(version, 0, 0, True, (transaction,)) for version, transaction in enumerate(numbers)]
     assert out_of_order(commits) == [3]
 
 
@@ -306,9 +308,9 @@ def test_a_ledger_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> 
 
 
 def test_a_report_without_comparison_is_not_good() -> None:
-    report = Report(1, 1000, False, False, 0.0, [Played("driver", 10.0, 10.0, 22.5, detail="jvm")])
+    report = Report(1, 1000, False, False, 0.0, [Played("driver", 10.0, 10.0, 19.0, 22.5, detail="jvm")])
     assert not report.is_good
-    assert "| driver | 1 | 12.5 |" in report.text()
+    assert "| driver | 1 | 9.0 | 12.5 |" in report.text()
     assert "not compared" in report.text()
     report.findings = account(world()[2])
     assert report.is_good
