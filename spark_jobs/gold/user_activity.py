@@ -74,7 +74,9 @@ def heart(readings: DataFrame, sessions: DataFrame, profiles: DataFrame) -> Data
         F.expr(f"read_at - INTERVAL {LONGEST_SPAN.seconds} SECONDS"),
     )
     years = rules.age(F.col("date_of_birth"), F.col("activity_date"))
-    maximal = F.coalesce(F.greatest(F.lit(MAXIMAL_BPM) - years, F.lit(1)), F.lit(UNKNOWN_MAXIMAL_BPM))
+    # `greatest` passes over NULL, so an unknown age is asked for first
+    of_age = F.greatest(F.lit(MAXIMAL_BPM) - years, F.lit(1))
+    maximal = F.when(years.isNull(), UNKNOWN_MAXIMAL_BPM).otherwise(of_age)
     # compared as decimals: 149.6 of 187 is exactly 80 %, which doubles do not say
     hundredfold = F.col("bpm").cast("decimal(15, 12)") * 100
     zone = F.lit(1)

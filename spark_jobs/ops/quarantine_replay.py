@@ -53,11 +53,11 @@ def replay(run: job.Job) -> None:
     label, owners = run.arguments.label, OWNERS[run.arguments.label]
     intake = owners[0].intake if owners else READINGS
     assert intake is not None
-    judged = judge(run, intake, chosen(run, label)).persist()
+    kept = judge(run, intake, chosen(run, label)).persist()
     try:
-        if label == "bpm":
-            judged = with_conflicts(run, judged)
-        counts = Counter(dict(judged.groupBy(F.coalesce("reason", F.lit("accepted"))).count().toArrow().to_pylist()))
+        judged = with_conflicts(run, kept) if label == "bpm" else kept
+        counted = judged.groupBy(F.coalesce("reason", F.lit("accepted")).alias("outcome")).count().collect()
+        counts = Counter({row["outcome"]: row["count"] for row in counted})
         accepted = judged.where("reason IS NULL")
         would = "would be" if run.arguments.dry_run else "are"
         logger.info("%s of %s records %s accepted: %s", counts["accepted"], counts.total(), would, dict(counts))
@@ -69,7 +69,8 @@ def replay(run: job.Job) -> None:
             missed = produce_again(run, accepted)
             judged = with_conflicts(run, judged, is_taken_in=True)
         for table in owners if counts["accepted"] else ():
-            news = Changes(run, feeds={intake.source: accepted.withColumn("_change_type", F.lit("insert"))})
+            arrived = accepted.select(*run.table(intake.source).columns, F.lit("insert").alias("_change_type"))
+            news = Changes(run, feeds={intake.source: arrived})
             merge(run, table, touched_keys(table, news))
         append_outcomes(run, judged)
         if missed:
@@ -78,7 +79,7 @@ def replay(run: job.Job) -> None:
                 f"{run.arguments.patience_seconds:.0f} s. Does it run, and by these rules? Then replay them again."
             )
     finally:
-        judged.unpersist()
+        kept.unpersist()
 
 
 def chosen(run: job.Job, label: str) -> DataFrame:

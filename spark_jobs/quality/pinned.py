@@ -8,10 +8,10 @@ to be news that its job may or may not have read: pending.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column
 
 from spark_jobs import job
 from spark_jobs.incremental import Changes, Table, changes, version

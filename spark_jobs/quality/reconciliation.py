@@ -75,7 +75,12 @@ def reconcile(run: job.Job) -> None:
     if defects := [finding for finding in findings if finding.defects]:
         raise DefectsFound(f"{len(defects)} of {len(findings)} comparisons:\n" + "\n".join(map(str, defects)))
     if failed:
-        raise NotCompared("; ".join(f"{name}: {str(error).splitlines()[0]}" for name, error in failed.items()))
+        raise NotCompared("; ".join(f"{name}: {first_line(error)}" for name, error in failed.items()))
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, or its class when it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def since_last(audit: Audit, audited: LastRun | None) -> tuple[list[Finding], dict[str, int]]:
