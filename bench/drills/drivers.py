@@ -18,6 +18,7 @@ from local.services.stream import JOB_FILE
 from local.workspace.processes import MARK as ATTEMPT
 
 LOOK_SECONDS = 0.25
+GROWN_SECONDS = 60.0  # a process of this age is what it will be: `spark-submit` begins as a shell and becomes a JVM
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,14 @@ class DriverWatch(threading.Thread):
 
     def look(self) -> None:
         """Note which attempts have a living driver now."""
-        now, known = self._clock(), {}
+        now = self._clock()
+        known: dict[tuple[int, float], str | None] = {}
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
                 identity = process.pid, process.create_time()
                 attempt = self._known[identity] if identity in self._known else self._attempt_of(process)
-                known[identity] = attempt
+                if attempt is not None or now - process.create_time() > GROWN_SECONDS:
+                    known[identity] = attempt
                 if attempt is not None and process.status() != psutil.STATUS_ZOMBIE:
                     begun = self._seen[attempt].begun if attempt in self._seen else now
                     self._seen[attempt] = Span(f"driver of {attempt}", begun, now)
