@@ -24,6 +24,7 @@ from bench.drills.stage import CannotBeHad, NotInTime, Stage, stage
 
 MOMENT_SECONDS = 8.0  # a fault strikes at random within so long: longer than a batch takes
 WARM_UP_SECONDS = 30.0
+HOPELESS = 3  # so many failures in a row, and the stack is beyond help
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 begun = time.monotonic()
@@ -64,7 +65,10 @@ def main(
         with stage(say, keep, "disk-full" in names, batch_jobs) as on:
             report.lake_in_memory = on.lake_is_mounted
             on.start_load(seed, rate)
-            play_all(on, drills, report, Setting(outage_seconds), 60 * minutes)
+            try:
+                play_all(on, drills, report, Setting(outage_seconds), 60 * minutes)
+            except NotInTime as why:
+                report.ended = f"broken off: {why}"
             account(on, report)
     except (KeyboardInterrupt, SystemExit):
         report.ended = "broken off by a signal"
@@ -95,11 +99,13 @@ def play_all(on: Stage, drills: list[Drill], report: Report, setting: Setting, s
             report.not_run[drill.name] = str(why)
             say(f"{number}/{len(drills)} {drill.name}: not run, {why}")
             continue
-        except (NotInTime, OSError) as error:
-            played.failure = str(error)
+        except Exception as error:  # whatever it is, the drill has failed and the others go on
+            played.failure = f"{type(error).__name__}: {error}"
         played.committed_at = played.committed_at or on.first_commit(played.mended_at)
         report.played.append(played)
         say(f"{number}/{len(drills)} {told(played)}")
+        if len(report.played) >= HOPELESS and all(p.failure for p in report.played[-HOPELESS:]):
+            raise NotInTime(f"the last {HOPELESS} drills failed")
 
 
 def told(played: Played) -> str:
@@ -123,7 +129,7 @@ def account(on: Stage, report: Report) -> None:
     try:
         on.wait_for("end of the topic", on.drained)
     except NotInTime as why:
-        report.ended = f"{why}: the stream did not read all"
+        report.ended = f"{report.ended}; {why}: the stream did not read all"
     say("comparing the tables with what was produced")
     ledger = read_ledger(on.ledger)
     topic = comparison.topic_records(on.home.kafka_bootstrap)

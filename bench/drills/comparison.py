@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from confluent_kafka import Consumer, TopicPartition
 from deltalake import DeltaTable
 
@@ -261,12 +262,14 @@ QUERIES = {
 }
 
 
-def by_drill(numbers: Iterable[int], ledger: pa.Table, broken_at: list[float]) -> list[int]:
+def by_drill(messages: Iterable[int], ledger: pa.Table, broken_at: list[float]) -> list[int]:
     """How many of the messages were produced between one drill's fault and the next one's.
 
     Messages before the first fault and records that are not of the load count for the first drill.
     """
-    produced = dict(zip(ledger["number"].to_pylist(), ledger["produced_at"].to_pylist(), strict=True))
+    numbers = list(messages)
+    concerned = ledger.filter(pc.field("number").isin(set(numbers)))
+    produced = dict(zip(concerned["number"].to_pylist(), concerned["produced_at"].to_pylist(), strict=True))
     counts = [0] * len(broken_at)
     for number in numbers:
         at = produced.get(number, 0) / 1e6

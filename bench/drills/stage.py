@@ -232,7 +232,8 @@ def stage(say: Say, keep: bool, mount_lake: bool, batch_jobs: bool) -> Iterator[
     stack = Stack(home)
     with ExitStack() as at_the_end:  # backwards, each whatever becomes of the others
         if keep:
-            at_the_end.callback(say, f"the home is kept: {home.path}")
+            mounted = f" (when you are done with it: umount {home.lake})" if mount_lake else ""
+            at_the_end.callback(say, f"the home is kept: {home.path}{mounted}")
         else:
             at_the_end.callback(shutil.rmtree, home.path, ignore_errors=True)
         if mount_lake:
