@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,14 @@ import pytest
 
 from bench.drills.commits import Commit, Log, out_of_order
 from bench.drills.comparison import BRONZE, GOLD, QUARANTINE, RECORDS, SILVER, Findings, by_drill, compare, record
-from bench.drills.drivers import Span, overlaps
+from bench.drills.drivers import DriverWatch, Span, attempts, overlaps
 from bench.drills.faults import DAMAGE, DRILLS, KILLS, Played, plan
 from bench.drills.load import LEDGER, read_ledger
 from bench.drills.messages import DEVICES, MICROS, Sequence, reading
 from bench.drills.report import Report
 from include.stream import heartbeats
+from local.home import Home
+from local.services.stream import JOB_FILE
 from tests.oracle.facts import Reading
 from tests.oracle.messages import judge_reading
 
@@ -145,6 +150,53 @@ def test_a_batch_that_is_committed_twice_is_out_of_order() -> None:
     numbers = [("q", 1), ("q", 2), ("other", 1), ("q", 2), ("q", 3)]
     commits = [Commit(version, 0, 0, True, (transaction,)) for version, transaction in enumerate(numbers)]
     assert out_of_order(commits) == [3]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str, str], None]]:
+    """Starts an attempt of a home in `tmp_path` that runs a file and sleeps."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def attempt(number: str, file: str) -> None:
+        script = tmp_path / file
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.write_text("import time\nprint(flush=True)\ntime.sleep(60)\n")
+        folder = tmp_path / "workspace" / "attempts" / number / "0"
+        folder.mkdir(parents=True)
+        argv = [sys.executable, str(script)]
+        (folder / "spec.json").write_text(json.dumps({"argv": argv}))
+        started.append(
+            subprocess.Popen(argv, env={**os.environ, "FITNESS_ATTEMPT": str(folder)}, stdout=subprocess.PIPE)
+        )
+        assert started[-1].stdout is not None
+        started[-1].stdout.readline()
+
+    yield attempt
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_two_drivers_at_once_are_seen(tmp_path: Path, start: Callable[[str, str], None]) -> None:
+    moments = iter([1.0, 2.0, 3.0])
+    watch = DriverWatch(Home(tmp_path, 26000), clock=lambda: next(moments))
+    start("17", JOB_FILE)
+    start("18", "spark_jobs/silver/users.py")
+    watch.look()
+    assert [span.name for span in watch.spans()] == ["driver of 17/0"]
+    start("19", JOB_FILE)
+    watch.look()
+    watch.look()
+    [(first, second)] = overlaps(watch.spans())
+    assert (first.name, second.name) == ("driver of 17/0", "driver of 19/0")
+
+
+def test_an_attempt_lasts_as_long_as_its_runner_wrote(tmp_path: Path, start: Callable[[str, str], None]) -> None:
+    start("17", JOB_FILE)
+    start("18", "spark_jobs/silver/users.py")
+    result = tmp_path / "workspace" / "attempts" / "17" / "0" / "result.json"
+    result.write_text('{"start_ms": 5000, "end_ms": 7500}')
+    assert attempts(Home(tmp_path, 26000)) == [Span("attempt 17/0", 5.0, 7.5)]
 
 
 # What is accounted for
