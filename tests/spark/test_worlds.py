@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import fields
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
 
 from spark_jobs import incremental, slices
 from tests.oracle import KEYS, World, differences, expected_tables
@@ -17,6 +20,9 @@ from tests.worlds import NOW as NOW_MICROS
 from tests.worlds import worlds
 
 assert instant(NOW_MICROS) == NOW
+
+FEW_EXAMPLES = 2
+EXAMPLES = int(os.environ.get("FITNESS_WORLDS", FEW_EXAMPLES))  # worlds to try; each takes some twenty seconds
 
 TABLES = [table for table in KEYS if table not in ("gold.bpm_trends", "silver.heart_rate")]  # those the stream writes
 
@@ -53,7 +59,7 @@ def world_of(seed: int, count: int = 25) -> World:
         found.append(world)
 
     draw()
-    assert all(getattr(found[-1], part.name) for part in fields(World)), "a world without facts proves nothing"
+    assert has_facts(found[-1]), "a world without facts proves nothing"
     return found[-1]
 
 
@@ -69,13 +75,30 @@ def test_a_world_that_arrives_at_once_is_what_the_rules_say_and_a_second_run_cha
     assert pipeline.versions() == before
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_a_world_that_arrives_shuffled_and_in_parts_is_the_same(pipeline: Pipeline, seed: int) -> None:
-    world = world_of(10 + seed)
-    for part in batches(world, seed, 3):
-        pipeline.land(part)
-        pipeline.run_all()
-    compare(pipeline, world)
+def has_facts(world: World) -> bool:
+    return all(getattr(world, part.name) for part in fields(World))
+
+
+@settings(
+    max_examples=EXAMPLES,
+    derandomize=EXAMPLES == FEW_EXAMPLES,  # a commit is judged by the same worlds each time, a long run by new ones
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+@given(world=worlds(25).filter(has_facts), order=st.integers(0, 2**32), parts=st.integers(2, 4))
+def test_any_world_in_any_order_repetition_and_parts_is_what_the_rules_say(
+    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, world: World, order: int, parts: int
+) -> None:
+    pipeline = Pipeline(spark, tmp_path_factory.mktemp("world"))
+    try:
+        for part in batches(world, order, parts):
+            pipeline.land(part)
+            pipeline.run_all()
+        compare(pipeline, world)
+    finally:
+        pipeline.forget()
 
 
 def test_keys_and_differences_too_many_for_the_client_give_the_same(

@@ -1,0 +1,125 @@
+"""What the batch jobs of silver and gold cost: `python -m bench.batch_jobs readings | history`.
+
+readings   250,000 readings with their members and sessions into an empty lake, then 1,000 further ones, some times
+history    the same increment on 1x, 10x and 100x history
+
+The jobs run one after the other in this process against a Spark Connect server as the stack has it, from a cold start;
+the stream's part is measured by `bench.stream_freshness`. `job time` is the time from a job's start to its outcome row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import statistics
+import time
+from collections.abc import Iterable
+
+from bench.spark_server import spark_server
+from tests.oracle import ProfileChange, Reading, RegistrationVersion, VisitVersion, WorkoutEvent, World, at
+from tests.spark.pipeline import JOBS, Pipeline
+
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+START = at("2024-02-01T08:00:00")
+SESSION_SECONDS = 1000
+WARM_UP = 3  # increments that warm the server before those that count
+
+
+def world(members: Iterable[int], sessions: int, seconds: int = SESSION_SECONDS) -> World:
+    """Members with `sessions` sessions each, a visit around each, and a reading a second in it."""
+    told = World()
+    for user in members:
+        told.registrations.append(RegistrationVersion(user, 10 * user, f"mac-{user}", START - 300 * DAY, user))
+        told.profile_changes.append(ProfileChange((user, 0), "c", user, changed_at=START - 300 * DAY, city="Ghent"))
+        for number in range(sessions):
+            begin, end = START + number * DAY, START + number * DAY + seconds * SECOND
+            visit = 1_000 * user + number
+            told.visits.append(VisitVersion(visit, f"mac-{user}", user % 5, begin - SECOND, end + SECOND, visit))
+            told.workout_events += [WorkoutEvent(user, 1, number, "start", begin)]
+            told.workout_events += [WorkoutEvent(user, 1, number, "stop", end)]
+            beats = range(1, seconds + 1)
+            told.readings += [
+                Reading(10 * user, begin + beat * SECOND, 60.0 + (beat * 7 + user) % 100) for beat in beats
+            ]
+    return told
+
+
+def further(count: int, number: int) -> World:
+    """Late readings in sessions of five members, each between two that are known."""
+    moment = START + 500 * SECOND + 13 * number + 1
+    return World(readings=[Reading(10 * (1 + n % 5), moment + 1000 * n, 77.0) for n in range(count)])
+
+
+def run_jobs(pipeline: Pipeline) -> dict[str, float]:
+    """Seconds of each job."""
+    taken = {}
+    for job in JOBS:
+        begun = time.monotonic()
+        pipeline.run(job)
+        taken[job] = time.monotonic() - begun
+    return taken
+
+
+def worked(pipeline: Pipeline) -> set[str]:
+    """Jobs whose last run wrote something."""
+    return {job for job in JOBS if sum(dict(pipeline.outcome(job)["rows_out"]).values())}
+
+
+def measure_readings(pipeline: Pipeline, members: int, rounds: int) -> None:
+    pipeline.land(world(range(1, members + 1), 5))
+    taken = run_jobs(pipeline)
+    print(f"\n{members * 5 * SESSION_SECONDS:,} readings, cold: {sum(taken.values()):.1f} s of job time")
+    for job, seconds in taken.items():
+        print(f"  {job:32} {seconds:6.2f}")
+    for number in range(rounds):
+        pipeline.land(further(1000, number))
+        taken = run_jobs(pipeline)
+        at_work = worked(pipeline)
+        busy = sum(seconds for job, seconds in taken.items() if job in at_work)
+        print(
+            f"1,000 further readings, round {number + 1}: {sum(taken.values()):.1f} s of job time, "
+            f"{busy:.1f} s of it in the {len(at_work)} jobs that had something to do"
+        )
+
+
+def measure_history(pipeline: Pipeline, members: int, rounds: int) -> None:
+    """Grow the history by members who do not matter to the increment, and repeat the increment."""
+    base, held, number = None, 0, 0
+    for factor in (1, 10, 100):
+        step = 50
+        for first in range(held + 1, members * factor + 1, step):
+            pipeline.land(world(range(first, min(first + step, members * factor + 1)), 2, seconds=100))
+        held = members * factor
+        pipeline.run_all()
+        seconds = []
+        for round_number in range(WARM_UP + rounds):
+            pipeline.land(further(200, number))
+            number += 1
+            taken = sum(run_jobs(pipeline).values())
+            if round_number >= WARM_UP:
+                seconds.append(taken)
+        middle = statistics.median(seconds)
+        base = base or middle
+        print(f"{factor:4}x history ({held:,} members): {middle:.2f} s (of {rounds}), {middle / base:.2f} of 1x")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.batch_jobs", description=__doc__)
+    parser.add_argument("what", choices=("readings", "history"))
+    parser.add_argument("--members", type=int, help="default: 50 for readings, 10 for history")
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    logging.disable(logging.INFO)
+    print(f"{os.cpu_count()} cores")
+    with spark_server() as (session, folder):
+        pipeline = Pipeline(session, folder)
+        if given.what == "readings":
+            measure_readings(pipeline, given.members or 50, given.rounds)
+        else:
+            measure_history(pipeline, given.members or 10, given.rounds)
+
+
+if __name__ == "__main__":
+    main()
