@@ -15,7 +15,6 @@ from local.jars import jar_folder
 from local.services.java import archive_flags, java_home
 from local.services.part import Launch, Part, base_environment, listens, reason
 
-
 FLAGS = ("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
 NATIVE = {"MALLOC_ARENA_MAX": "2"}  # glibc would keep an arena for each of some hundred threads
 
