@@ -21,12 +21,12 @@ install: ## Make or update .venv from requirements-dev.txt
 	./fitness --version
 
 .PHONY: test
-test: lint ## What CI runs: lint, types, unit and DAG tests
-	$(PYTEST) tests/unit tests/dags
+test: lint ## What CI runs: lint, types, and all tests, the whole stack compared row by row with the truth among them
+	$(PYTEST) tests/unit tests/dags tests/workspace tests/spark tests/system
 
-.PHONY: test-all
-test-all: lint ## All of it: also Spark, the workspace server, and the whole stack compared row by row with the truth
-	$(PYTEST) tests
+.PHONY: test-fast
+test-fast: lint ## Lint, types, unit and DAG tests: what needs no Spark
+	$(PYTEST) tests/unit tests/dags
 
 .PHONY: test-unit
 test-unit: install ## The tests that need nothing running (seconds)

@@ -79,6 +79,9 @@ class Warehouse:
         PySparkLogger.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)  # a wrong query is not our error
         session = SparkSession.builder.remote(session_url(self.home, str(uuid.uuid4()))).create()
         session.client.set_retry_policies([])  # an error is an answer here; the default tries for ten minutes
+        # Statements of people may be long, and compiled code looks whether it was cancelled where other code does not.
+        session.conf.set("spark.sql.codegen.wholeStage", "true")
+        session.conf.set("spark.sql.codegen.factoryMode", "FALLBACK")
         return session
 
     def _keep_up(self) -> None:

@@ -165,6 +165,7 @@ def test_the_dashboard_shows_gold_and_no_html_of_its_data(gold: Server) -> None:
 
 def test_what_a_cancelled_job_left_on_spark_ends(spark: Server) -> None:
     text = "from pyspark.sql import SparkSession\nspark = SparkSession.builder.getOrCreate()\nprint('go', flush=True)\n"
+    text += "spark.conf.set('spark.sql.codegen.wholeStage', 'true')\n"  # else Spark's range never looks whether to end
     text += f"spark.sql({ENDLESS!r}).show()\n"
     spark.job_file("endless", text)
     run_id = spark.submit(spark.task("endless", serverless=True))
