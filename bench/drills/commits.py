@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -63,6 +64,11 @@ class Log:
 
     def newest_reading(self) -> float:
         return max((commit.newest for commit in self.look()[-50:]), default=0.0)
+
+    def lag(self, batches: int) -> float:
+        """How old the newest reading of each of the last batches was when it was committed, in seconds; the worst."""
+        last = [commit for commit in self.look() if commit.is_of_batch][-batches:]
+        return max((commit.at - commit.newest for commit in last), default=math.inf)
 
     def _from(self, since: float) -> Iterator[Commit]:
         return (commit for commit in self.look() if commit.at > since)

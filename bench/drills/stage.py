@@ -31,7 +31,7 @@ from local.services.parts import PARTS
 from local.services.supervisor import Supervisor
 from tests.system.stack import Stack, free_port_base
 
-FRESH_SECONDS = 10.0  # settled: what is committed is at most so old
+FRESH_SECONDS = 15.0  # settled, caught up: the newest reading is at most so old when it is committed
 PATIENCE_SECONDS = 240.0  # for anything that should happen by itself
 POLL_SECONDS = 0.2
 LAKE_BYTES = 4 << 30  # of a lake whose disk can be filled
@@ -173,13 +173,14 @@ class Stage:
         return answer
 
     def is_settled(self) -> bool:
-        """The stream runs and has committed the readings of a moment ago."""
+        """The stream runs and its last two batches had the readings of a moment before: what waited is drained."""
         beat, _ = heartbeats.read(self.heartbeat)
         return (
             beat is not None
             and beat.state == "running"
             and time.time() - beat.written_at.timestamp() < FRESH_SECONDS
             and time.time() - self.silver.newest_reading() < FRESH_SECONDS
+            and self.silver.lag(batches=2) < FRESH_SECONDS
         )
 
     def settle(self, seconds: float = PATIENCE_SECONDS) -> None:

@@ -135,6 +135,8 @@ def test_recovery_is_the_first_commit_with_a_reading_of_after_the_fault(tmp_path
     found = log.first_with_news(fault)
     assert found is not None
     assert (found.version, found.at) == (3, fault + 9)
+    assert log.newest_reading() == fault + 1
+    assert log.lag(batches=2) == 8.0
 
 
 def test_half_a_commit_is_read_later(tmp_path: Path) -> None:
