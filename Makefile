@@ -22,7 +22,10 @@ install: ## Make or update .venv from requirements-dev.txt
 
 .PHONY: test
 test: lint ## What CI runs: lint, types, and all tests, the whole stack compared row by row with the truth among them
-	$(PYTEST) tests/unit tests/dags tests/workspace tests/spark tests/system
+	$(PYTEST) tests/unit tests/dags
+	$(PYTEST) tests/workspace
+	$(PYTEST) tests/spark
+	$(PYTEST) tests/system
 
 .PHONY: test-fast
 test-fast: lint ## Lint, types, unit and DAG tests: what needs no Spark

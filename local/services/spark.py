@@ -46,7 +46,7 @@ def settings(home: Home) -> dict[str, str]:
         "spark.sql.shuffle.partitions": "2",
         "spark.databricks.delta.snapshotPartitions": "2",
         # Plans here are large and data is small: compiling code for each, and planning anew between the stages, is half
-        # of a job's time (bench/batch_jobs.py). Databricks, with Photon and large data, keeps its own defaults.
+        # of a job's time (docs/decisions/0006). Databricks, with Photon and large data, keeps its own defaults.
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.codegen.wholeStage": "false",
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",
