@@ -104,10 +104,10 @@ def scope(view: Pinned, table: Table, audited: LastRun | None, done: LastRun) ->
         return _doubted(view, table, news, changed, done)
     frames = [frame.select(*columns) for frame in table.touched(news)]
     if changed is not None:
-        # rows of one key lie within a session, at most so long before and after this one
-        near = (f"{table.time} - {LONGEST_SESSION}", f"{table.time} + {LONGEST_SESSION}")
-        time = dict(zip(("since", "until"), map(F.expr, near), strict=True)) if table.time else {}
-        frames.append(changed.withColumns(time).select(*columns))
+        if table.time:  # rows of one key lie within a session, at most so long before and after this one
+            near = {"since": f"{table.time} - {LONGEST_SESSION}", "until": f"{table.time} + {LONGEST_SESSION}"}
+            changed = changed.withColumns({name: F.expr(moment) for name, moment in near.items()})
+        frames.append(changed.select(*columns))
     return _union(frames, columns)
 
 
