@@ -24,7 +24,7 @@ install: ## Make or update .venv from requirements-dev.txt
 	./fitness --version
 
 .PHONY: test
-test: lint ## What CI runs: lint, types, and all tests, the whole stack compared row by row with the truth among them
+test: lint ## What CI runs: lint, types, all suites of tests but UNSEEN, the whole stack against the truth among them
 	$(PYTEST) tests/unit tests/dags
 	$(PYTEST) tests/workspace
 	$(PYTEST) tests/spark $(UNSEEN:%=--deselect=%)

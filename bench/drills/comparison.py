@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import batched
 from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from confluent_kafka import Consumer, TopicPartition
 from deltalake import DeltaTable
 
 from bench.drills.load import HEADER, TOPIC
 from local.home import Home
 from tests.oracle.facts import Reading
 from tests.oracle.messages import judge_reading
+from tests.system.stack import committed
 
 BRONZE, SILVER, GOLD, QUARANTINE = "bronze.kafka_multiplex", "silver.heart_rate", "gold.bpm_trends", "ops.quarantine"
 TABLES = (BRONZE, SILVER, GOLD, QUARANTINE)
@@ -69,29 +70,12 @@ class Findings:
 
 def topic_records(bootstrap_servers: str) -> pa.Table:
     """All records of the topic, as RECORDS."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap_servers,
-            "group.id": "drills",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-        }
+    rows = (
+        record(m.headers(), m.partition(), m.offset(), m.timestamp()[1], m.value())
+        for m in committed(bootstrap_servers, TOPIC)
     )
-    partitions = consumer.list_topics(TOPIC, timeout=10).topics[TOPIC].partitions
-    consumer.assign([TopicPartition(TOPIC, number, 0) for number in partitions])
-    batches, ends = [], 0
-    while ends < len(partitions):
-        messages = consumer.consume(10_000, timeout=10)
-        ends += sum(message.error() is not None for message in messages)
-        rows = [
-            record(m.headers(), m.partition(), m.offset(), m.timestamp()[1], m.value())
-            for m in messages
-            if not m.error()
-        ]
-        batches.append(pa.Table.from_pylist(rows, RECORDS))
-    consumer.close()
-    return pa.concat_tables(batches)
+    batches = (pa.Table.from_pylist(list(some), RECORDS) for some in batched(rows, 10_000))
+    return pa.concat_tables([RECORDS.empty_table(), *batches])
 
 
 def record(

@@ -215,10 +215,7 @@ class Stage:
     # Airflow
 
     def pause_batch_jobs(self) -> None:
-        client = httpx.Client(base_url=self.home.airflow_url, timeout=60)
-        credentials = {"username": "admin", "password": self.home.secrets["airflow_password"]}
-        token = client.post("/auth/token", json=credentials).raise_for_status().json()["access_token"]
-        client.headers["Authorization"] = f"Bearer {token}"
+        client = Stack(self.home).airflow
         for dag in QUIET_DAGS:
             path = f"/api/v2/dags/{dag}"
             self.wait_for(f"DAG {dag}", functools.partial(_is_there, client, path))

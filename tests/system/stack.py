@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 from deltalake import DeltaTable
 
 from local.home import PORT_OFFSETS, REPO, Home
@@ -71,6 +71,31 @@ def free_port_base() -> int:
         if all(is_free(base + offset) for offset in PORT_OFFSETS.values()):
             return base
     raise NotInTime("no free ports between 26000 and 32000")
+
+
+def committed(bootstrap_servers: str, topic: str) -> Iterator[Message]:
+    """All committed records of a topic, as they are now."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "fitness-tests",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+        }
+    )
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        ends = 0
+        while ends < len(partitions):
+            for message in consumer.consume(10_000, timeout=10):
+                if message.error():
+                    ends += 1
+                else:
+                    yield message
+    finally:
+        consumer.close()
 
 
 @dataclass
@@ -131,26 +156,7 @@ class Stack:
 
     def messages(self, topic: str) -> list[bytes | None]:
         """All committed values of a topic."""
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.home.kafka_bootstrap,
-                "group.id": "system-test",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-            }
-        )
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-        values, ends = [], 0
-        while ends < len(partitions):
-            for message in consumer.consume(10_000, timeout=5):
-                if message.error():
-                    ends += 1
-                else:
-                    values.append(message.value())
-        consumer.close()
-        return values
+        return [message.value() for message in committed(self.home.kafka_bootstrap, topic)]
 
     # Airflow
 
