@@ -3,9 +3,6 @@ SHELL := /bin/bash
 export PYTHONPATH := $(CURDIR)
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
-# Mended and not yet seen green (docs/status.md); `make test-spark` runs them.
-UNSEEN := $(addprefix tests/spark/test_reconciliation.py::, \
-  test_what_jobs_have_not_read_yet_is_pending_and_then_checked)
 
 .PHONY: help
 help: ## Show what can be made
@@ -24,10 +21,10 @@ install: ## Make or update .venv from requirements-dev.txt
 	./fitness --version
 
 .PHONY: test
-test: lint ## What CI runs: lint, types, all suites of tests but UNSEEN, the whole stack against the truth among them
+test: lint ## What CI runs: lint, types, all suites of tests, the whole stack against the truth among them
 	$(PYTEST) tests/unit tests/dags
 	$(PYTEST) tests/workspace
-	$(PYTEST) tests/spark $(UNSEEN:%=--deselect=%)
+	$(PYTEST) tests/spark
 	$(PYTEST) tests/system
 
 .PHONY: test-fast
