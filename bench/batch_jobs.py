@@ -24,6 +24,7 @@ SECOND = 1_000_000
 DAY = 86_400 * SECOND
 START = at("2024-02-01T08:00:00")
 SESSION_SECONDS = 1000
+SHORT_SECONDS = 100  # so that a hundredfold history of sessions can be made
 WARM_UP = 3  # increments that warm the server before those that count
 
 
@@ -46,9 +47,9 @@ def world(members: Iterable[int], sessions: int, seconds: int = SESSION_SECONDS)
     return told
 
 
-def further(count: int, number: int) -> World:
-    """Late readings in sessions of five members, each between two that are known."""
-    moment = START + 500 * SECOND + 13 * number + 1
+def further(count: int, number: int, seconds: int = SESSION_SECONDS) -> World:
+    """Late readings in the middle of sessions of five members, each between two that are known."""
+    moment = START + seconds // 2 * SECOND + 13 * number + 1
     return World(readings=[Reading(10 * (1 + n % 5), moment + 1000 * n, 77.0) for n in range(count)])
 
 
@@ -90,14 +91,15 @@ def measure_history(pipeline: Pipeline, members: int, rounds: int) -> None:
     for factor in (1, 10, 100):
         step = 50
         for first in range(held + 1, members * factor + 1, step):
-            pipeline.land(world(range(first, min(first + step, members * factor + 1)), 2, seconds=100))
+            pipeline.land(world(range(first, min(first + step, members * factor + 1)), 2, SHORT_SECONDS))
         held = members * factor
         pipeline.run_all()
         seconds = []
         for round_number in range(WARM_UP + rounds):
-            pipeline.land(further(200, number))
+            pipeline.land(further(200, number, SHORT_SECONDS))
             number += 1
             taken = sum(run_jobs(pipeline).values())
+            assert len(worked(pipeline)) == 3, "the increment must reach gold"
             if round_number >= WARM_UP:
                 seconds.append(taken)
         middle = statistics.median(seconds)
