@@ -55,6 +55,11 @@ test-system: install ## The whole stack in a temporary home, compared row by row
 drills: install ## Break the heart-rate stream in every way, on a stack of its own, and account for every reading (long)
 	$(PYTHON) -m bench.drills $(DRILLS)
 
+.PHONY: wheel
+wheel: install ## Build the wheel of the Spark jobs that dev.yaml and prod.yaml name, into artifacts/
+	rm -rf artifacts/wheel artifacts/*.whl && mkdir -p artifacts/wheel && cp -r spark_jobs artifacts/wheel/
+	.venv/bin/uv build --quiet --wheel --python $(PYTHON) --out-dir artifacts artifacts/wheel/spark_jobs
+
 .PHONY: lint
 lint: install ## Ruff (with the Airflow rules), types, and whether what is generated is up to date
 	.venv/bin/ruff check .

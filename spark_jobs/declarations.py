@@ -6,8 +6,12 @@ name of a table must be told anew to each; where the table exists, that writes n
 
 from __future__ import annotations
 
+import logging
 import random
+import re
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import filterfalse
 from pathlib import Path
 from string import Template
 
@@ -18,6 +22,7 @@ from spark_jobs.platform import Platform
 
 FOLDER = Path(__file__).parent / "tables"
 ATTEMPTS = 6
+PARALLEL = 4
 
 # What the loser of two that create the same table at once is told; the table is there when it tries again.
 LOST_THE_RACE = (
@@ -37,6 +42,12 @@ LOST_THE_RACE = (
 )
 
 
+OTHER_PROPERTIES = "DELTA_CREATE_TABLE_WITH_DIFFERENT_PROPERTY"
+PROPERTY = re.compile(r"^  '([\w.]+)' = '((?:[^']|'')*)'", re.MULTILINE)
+
+logger = logging.getLogger("fitness")
+
+
 class WrongLocation(Exception):
     """A table of this name lies somewhere else: writing to it would hide the rows from everyone who looks at ours."""
 
@@ -50,12 +61,21 @@ def declared() -> list[str]:
 def statement(table: str, platform: Platform, catalog: str) -> str:
     """The DDL statement of one table or view, `schema.table`."""
     schema, name = table.split(".")
-    view = FOLDER / schema / f"{name}.view.sql"
-    text = view.read_text() if view.exists() else (FOLDER / schema / f"{name}.sql").read_text()
+    text = (FOLDER / schema / f"{name}{'.view' if is_view(table) else ''}.sql").read_text()
     location = platform.location(table)
     return Template(text).substitute(
         table=f"{catalog}.{table}", catalog=catalog, location=f"LOCATION '{location}'" if location else ""
     )
+
+
+def properties(table: str, platform: Platform, catalog: str) -> dict[str, str]:
+    """The declared TBLPROPERTIES of a table."""
+    return {name: text.replace("''", "'") for name, text in PROPERTY.findall(statement(table, platform, catalog))}
+
+
+def register_as_it_is(spark: SparkSession, platform: Platform, catalog: str, table: str) -> None:
+    """Make a table known as it lies there, whatever is declared."""
+    spark.sql(f"CREATE TABLE IF NOT EXISTS {catalog}.{table} USING DELTA LOCATION '{platform.location(table)}'")
 
 
 def register(spark: SparkSession, platform: Platform, catalog: str, *tables: str) -> None:
@@ -64,28 +84,41 @@ def register(spark: SparkSession, platform: Platform, catalog: str, *tables: str
     Raises WrongLocation when a name stands for a table that lies elsewhere.
     """
     known = _locations(spark, platform, catalog, tables)
-    for table in tables:
-        if table not in known:
-            _create(spark, platform, catalog, table)
-    for table, found in _locations(spark, platform, catalog, tables).items() if len(known) < len(tables) else ():
-        known[table] = found
+    if missing := [table for table in tables if table not in known]:
+        for schema in sorted({table.split(".")[0] for table in missing}):
+            _create_schema(spark, platform, catalog, schema)
+        # each reads its log: side by side, since a stream that starts again waits for all of them
+        with ThreadPoolExecutor(PARALLEL, "register") as creators:
+            list(creators.map(lambda table: _create(spark, platform, catalog, table), filterfalse(is_view, missing)))
+        for view in filter(is_view, missing):
+            _create(spark, platform, catalog, view)
+        known |= _locations(spark, platform, catalog, tables)
     for table, found in known.items():
         wanted = platform.location(table)
         if wanted and _path(found) != _path(wanted):
             raise WrongLocation(f"{catalog}.{table} lies at {found}, not at {wanted}.")
 
 
-def _create(spark: SparkSession, platform: Platform, catalog: str, table: str) -> None:
-    schema = table.split(".")[0]
+def is_view(table: str) -> bool:
+    schema, name = table.split(".")
+    return (FOLDER / schema / f"{name}.view.sql").exists()
+
+
+def _create_schema(spark: SparkSession, platform: Platform, catalog: str, schema: str) -> None:
     location = platform.location(schema)
+    spark.sql(f"CREATE SCHEMA IF NOT EXISTS {catalog}.{schema}" + (f" LOCATION '{location}'" if location else ""))
+
+
+def _create(spark: SparkSession, platform: Platform, catalog: str, table: str) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            spark.sql(
-                f"CREATE SCHEMA IF NOT EXISTS {catalog}.{schema}" + (f" LOCATION '{location}'" if location else "")
-            )
             spark.sql(statement(table, platform, catalog))
             return
         except PySparkException as error:
+            if OTHER_PROPERTIES in str(error):  # no reason to stand still; rows are as they would be
+                logger.warning("%s has not the properties that are declared; the DAG migrations sets them.", table)
+                register_as_it_is(spark, platform, catalog, table)
+                return
             if attempt == ATTEMPTS or not any(sign in str(error) for sign in LOST_THE_RACE):
                 raise
             time.sleep(random.uniform(0.1, 0.4) * attempt)  # noqa: S311 - only spreads the attempts

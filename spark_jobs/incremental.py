@@ -291,19 +291,24 @@ def difference(
     wanted: DataFrame, existing: DataFrame, columns: Sequence[str], row_key: Sequence[str], old: Sequence[str] = ()
 ) -> DataFrame:
     """What must be done to `existing` so that it is `wanted`, both with `columns`: the wanted row (of a delete only its
-    key), `_change` (insert, update or delete), and for each column in `old` its present value as `_old_<column>`."""
-    left = wanted.select(F.struct(*columns).alias("_wanted"))
-    right = existing.select(F.struct(*columns).alias("_existing"))
-    same = reduce(and_, (F.col(f"_wanted.{name}").eqNullSafe(F.col(f"_existing.{name}")) for name in row_key))
-    change = (
-        F.when(F.col("_existing").isNull(), "insert")
-        .when(F.col("_wanted").isNull(), "delete")
-        .when(~F.col("_wanted").eqNullSafe(F.col("_existing")), "update")
+    key), `_change` (insert, update or delete), and for each column in `old` its present value as `_old_<column>`.
+
+    Of a key that `existing` holds more than once all copies go (delete) and the wanted row comes back (again).
+    """
+    left = wanted.select(*(F.col(name).alias(f"_left_{name}") for name in row_key), F.struct(*columns).alias("_wanted"))
+    copies = existing.groupBy(*(F.col(name).alias(f"_right_{name}") for name in row_key))
+    right = copies.agg(F.first(F.struct(*columns)).alias("_existing"), F.count("*").alias("_copies"))
+    same = reduce(and_, (F.col(f"_left_{name}").eqNullSafe(F.col(f"_right_{name}")) for name in row_key))
+    changes = (
+        F.when(F.col("_existing").isNull(), F.array(F.lit("insert")))
+        .when(F.col("_wanted").isNull(), F.array(F.lit("delete")))
+        .when(F.col("_copies") > 1, F.array(F.lit("delete"), F.lit("again")))
+        .when(~F.col("_wanted").eqNullSafe(F.col("_existing")), F.array(F.lit("update")))
     )
     key = [F.coalesce(f"_wanted.{name}", f"_existing.{name}").alias(name) for name in row_key]
     rest = [F.col(f"_wanted.{name}").alias(name) for name in columns if name not in row_key]
     before = [F.col(f"_existing.{name}").alias(f"_old_{name}") for name in old]
-    changed = left.join(right, same, "full_outer").withColumn("_change", change).where("_change IS NOT NULL")
+    changed = left.join(right, same, "full_outer").withColumn("_change", F.explode(changes))
     return changed.select("_change", *key, *rest, *before)
 
 
@@ -351,19 +356,20 @@ def _merge_alone(job: Job, table: Table, keys: Slice) -> None:
         return
     differences = difference(wanted, table.existing(job, keys), columns, table.row_key, table.clustering)
     few = differences.limit(FEW_DIFFERENCES + 1).toArrow()
+    bounds = [keys.within(f"target.{column}", column) for column in table.key]
     if few.num_rows <= FEW_DIFFERENCES:
         kinds = set(few.column("_change").to_pylist())
         job.outcome.rows_out[table.name] = few.num_rows
         if not kinds:
             return
         differences = job.spark.createDataFrame(few)
-        before = Slice(differences, few.filter(pyarrow.compute.field("_change") != "insert"))
-        bounds = [before.within(f"target.{column}", f"_old_{column}") for column in table.clustering]
+        if "again" not in kinds:
+            before = Slice(differences, few.filter(pyarrow.compute.field("_change") != "insert"))
+            bounds = [before.within(f"target.{column}", f"_old_{column}") for column in table.clustering]
     else:
         counted = differences.groupBy("_change").count().toArrow().to_pylist()
         kinds = {row["_change"] for row in counted}
         job.outcome.rows_out[table.name] = sum(row["count"] for row in counted)
-        bounds = [keys.within(f"target.{column}", column) for column in table.key]
     if kinds == {"insert"}:
         _append(job, table, differences.select(*columns))
     else:
@@ -383,7 +389,7 @@ def _merge(job: Job, table: Table, differences: DataFrame, columns: list[str], b
         job.spark.sql(
             f"""
             MERGE INTO {job.path(table.name)} AS target USING {view} AS source
-            ON {same} AND {" AND ".join(bounds)}
+            ON {same} AND source._change <> 'again' AND {" AND ".join(bounds)}
             WHEN MATCHED AND source._change = 'delete' THEN DELETE
             WHEN MATCHED THEN UPDATE SET {", ".join(f"target.{column} = source.{column}" for column in columns)}
             WHEN NOT MATCHED THEN INSERT ({", ".join(columns)})

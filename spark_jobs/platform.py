@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
+from spark_jobs.slices import literal
+
 
 class SecretMissing(Exception):
     """A secret is neither in the environment nor in the secret scope."""
@@ -41,7 +43,8 @@ class Platform:
         if value := os.environ.get(variable):
             return value
         if self.secret_scope:
-            row = spark.sql("SELECT secret(:scope, :key) AS secret", {"scope": self.secret_scope, "key": name}).head()
+            # no parameters of spark.sql: Delta's extension does not bind them
+            row = spark.sql(f"SELECT secret({literal(self.secret_scope)}, {literal(name)}) AS secret").head()
             if row is not None:
                 return str(row.secret)
         raise SecretMissing(f"Neither {variable} is set nor does a secret scope hold {name!r}.")

@@ -183,7 +183,7 @@ def heartbeat_damaged(on: Stage, rng: random.Random, played: Played, setting: Se
     before = on.pid(stream.NAME), on.runs()
     played.detail = _damage_heartbeat(on, rng)
     _now_broken(played)
-    with stream._supervision(on.home) as supervisor:
+    with stream.supervision(on.home) as supervisor:
         verdict, decision = supervisor.once()
     played.detail += f": {verdict.state}, {decision.action}"
     played.recovered_at = on.recovered(played.broken_at)
@@ -228,7 +228,7 @@ def outage(on: Stage, rng: random.Random, played: Played, setting: Setting) -> N
         return next((commit for commit in new if commit.at - commit.newest < FRESH_SECONDS), None)
 
     _now_broken(played)
-    with stream._supervision(on.home) as supervisor:
+    with stream.supervision(on.home) as supervisor:
         supervisor.stop()
         try:
             time.sleep(max(setting.outage_seconds - (time.time() - played.broken_at), 0))
@@ -269,5 +269,5 @@ def plan(seed: int, kills: int, names: list[str]) -> list[Drill]:
 
 def forget_tries(on: Stage) -> None:
     """So that one drill does not spend the restarts of the next: as if they were an hour apart."""
-    with stream._supervision(on.home) as supervisor:
+    with stream.supervision(on.home) as supervisor:
         supervisor.remember(replace(supervisor.recall(), starts=(), paged=""))

@@ -103,7 +103,7 @@ class Stage:
 
     def pid(self, part: str) -> int:
         """As `./fitness status --json` tells it."""
-        pid = stream._pid(self.home) if part == stream.NAME else self.parts.processes()[part].pid
+        pid = stream.process_id(self.home) if part == stream.NAME else self.parts.processes()[part].pid
         if pid is None:
             raise NotInTime(f"{part} does not run")
         return pid
@@ -133,7 +133,7 @@ class Stage:
 
     def supervision(self) -> list[dict[str, str]]:
         """The supervisor's changes of verdict, oldest first."""
-        with stream._supervision(self.home) as supervisor:
+        with stream.supervision(self.home) as supervisor:
             return list(supervisor.recall().changes)
 
     def supervise(self) -> subprocess.Popen[str]:
@@ -150,7 +150,7 @@ class Stage:
     @contextmanager
     def job(self) -> Iterator[tuple[Any, int]]:
         """The stream's job on the platform, and its id."""
-        with stream._supervision(self.home) as supervisor:
+        with stream.supervision(self.home) as supervisor:
             job_id = supervisor.job.find()
             if job_id is None:
                 raise NotInTime("the stream's job does not exist")
@@ -197,7 +197,7 @@ class Stage:
 
     def drained(self) -> bool:
         """All that the topic holds was read, by the stream's own word. Only without load."""
-        with stream._supervision(self.home) as supervisor:
+        with stream.supervision(self.home) as supervisor:
             seen = supervisor.observe()
         return seen.heartbeat is not None and seen.end_position == seen.heartbeat.position
 

@@ -49,9 +49,9 @@ def down(home: Home) -> None:
 
 def state(home: Home) -> dict[str, Any]:
     """pid, the platform's state of its run, the verdict of its supervision, and `trouble`: None when all is well."""
-    shown: dict[str, Any] = {"pid": _pid(home), "state": "stopped", "verdict": None, "trouble": None}
+    shown: dict[str, Any] = {"pid": process_id(home), "state": "stopped", "verdict": None, "trouble": None}
     try:
-        with _supervision(home) as stream:
+        with supervision(home) as stream:
             seen = stream.observe()
             if seen.active_runs:
                 shown["state"] = seen.active_runs[0].state.lower()
@@ -74,7 +74,7 @@ def log_file(home: Home) -> Path | None:
 
 
 @contextmanager
-def _supervision(home: Home) -> Iterator[Any]:
+def supervision(home: Home) -> Iterator[Any]:
     from include.settings import load
     from include.stream.__main__ import http_call
     from include.stream.supervise import Supervisor
@@ -92,7 +92,7 @@ def _judge(stream: Any, seen: Any) -> Any:
     return judge(stream.desired(stream.recall()), seen, stream.limits)
 
 
-def _pid(home: Home) -> int | None:
+def process_id(home: Home) -> int | None:
     """The process that runs the job's file: the one whose child is the JVM."""
     for process in leftovers(home):
         try:

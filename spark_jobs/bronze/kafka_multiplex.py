@@ -16,7 +16,7 @@ from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs import job
+from spark_jobs import job, kafka
 
 TARGET = "bronze.kafka_multiplex"
 MOST_RECORDS = 500_000  # of a batch, so that what waits after an outage is taken in bounded steps
@@ -30,13 +30,7 @@ class RecordsLost(Exception):
 def records(run: job.Job) -> DataFrame:
     """The topics' committed records as rows of the multiplex table."""
     given = run.arguments
-    options = dict(option.split("=", 1) for option in given.kafka_option)
-    if any(name.removeprefix("kafka.").startswith("sasl.") for name in options):
-        options["sasl.jaas.config"] = run.platform.secret(run.spark, "kafka_jaas")
-    reader = run.spark.readStream.format("kafka").options(
-        **{f"kafka.{name.removeprefix('kafka.')}": value for name, value in options.items()},
-        **{"kafka.bootstrap.servers": given.bootstrap_servers, "kafka.isolation.level": "read_committed"},
-    )
+    reader = run.spark.readStream.format("kafka").options(**kafka.reader_options(run))
     read = reader.options(
         subscribe=given.topics,
         startingOffsets="earliest",

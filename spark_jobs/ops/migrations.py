@@ -2,7 +2,8 @@
 
 `spark_jobs/migrations/<number>_<what>.sql` bring tables that exist to what their declarations have become. Those not
 applied yet are, in the order of their numbers; a table that does not exist is left to its declaration. Then every
-table is compared with its declaration, and the job fails if one differs: a declaration was changed without a migration.
+table gets the properties that are declared, and is compared with its declaration: the job fails if columns or
+constraints differ, since a declaration was changed without a migration.
 A run that dies is completed by the next: a column that is there already is no error.
 """
 
@@ -22,10 +23,12 @@ from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
 from spark_jobs import job
-from spark_jobs.declarations import declared, statement
+from spark_jobs.declarations import declared, properties, register_as_it_is, statement
+from spark_jobs.slices import literal
 
 NAME = "ops.migrations"
 FOLDER = Path(__file__).resolve().parents[1] / "migrations"
+CONSTRAINT = "delta.constraints."
 FILE = re.compile(r"(\d{4})_(\w+)")
 COLUMN = re.compile(r"^  (\w+) +(.+?)( NOT NULL)? +COMMENT '", re.MULTILINE)
 ALREADY_DONE = ("FIELD_ALREADY_EXISTS", "FIELDS_ALREADY_EXISTS", "COLUMN_ALREADY_EXISTS")
@@ -75,7 +78,7 @@ def migrations(folder: Path = FOLDER) -> list[Migration]:
 
 def apply(run: job.Job, folder: Path = FOLDER) -> None:
     names = [name for name in declared() if name != NAME]
-    there = [name for name in names if _register_as_it_is(run, name)]
+    there = [name for name in names if _there(run, name)]
     done = {row["number"]: row["checksum"] for row in run.table(NAME).collect()}
     for migration in migrations(folder):
         if done.get(migration.number, migration.checksum) != migration.checksum:
@@ -89,13 +92,15 @@ def apply(run: job.Job, folder: Path = FOLDER) -> None:
         said.writeTo(f"{run.catalog}.{NAME}").append()
         run.outcome.rows_out[NAME] = run.outcome.rows_out.get(NAME, 0) + 1
         logger.info("%s applied", migration.name)
+    for name in there:
+        _set_properties(run, name)
     wrong = [line for name in there if (line := differences(run, name))]
     if wrong:
         raise UndeclaredDifference("; ".join(wrong) + ". Write a migration (docs/schema-changes.md).")
 
 
 def differences(run: job.Job, name: str) -> str:
-    """In which columns a table and its declaration differ, as text; nothing when they do not."""
+    """In which columns and constraints a table and its declaration differ, as text; nothing when they do not."""
     body = statement(name, run.platform, run.catalog).split("(\n", 1)[1].split("\n)", 1)[0]
     columns = ", ".join(f"`{column}` {kind}" for column, kind, _ in COLUMN.findall(body))
     declaration = StructType.fromDDL(columns)
@@ -104,10 +109,28 @@ def differences(run: job.Job, name: str) -> str:
     found = {field.name: field.dataType.simpleString() for field in run.table(name).schema}
     wrong = [f"{column} {wanted.get(column, 'is not declared')}, not {found.get(column, 'there')}"
              for column in sorted(wanted.keys() | found.keys()) if wanted.get(column) != found.get(column)]  # fmt: skip
+    wrong += [f"no constraint {text}" for key, text in _missing_properties(run, name) if key.startswith(CONSTRAINT)]
     return f"{name}: {', '.join(wrong)}" if wrong else ""
 
 
-def _register_as_it_is(run: job.Job, name: str) -> bool:
+def _missing_properties(run: job.Job, name: str) -> list[tuple[str, str]]:
+    """Declared properties that the table has not, or not so."""
+    detail = run.spark.sql(f"DESCRIBE DETAIL {run.catalog}.{name}").select("properties").head()
+    found = dict(detail["properties"]) if detail else {}
+    wanted = properties(name, run.platform, run.catalog)
+    return [(key, text) for key, text in wanted.items() if found.get(key) != text]
+
+
+def _set_properties(run: job.Job, name: str) -> None:
+    """As declared; constraints are not set, since rows that break them must be dealt with first."""
+    missing = [(key, text) for key, text in _missing_properties(run, name) if not key.startswith(CONSTRAINT)]
+    if missing:
+        pairs = ", ".join(f"{literal(key)} = {literal(text)}" for key, text in missing)
+        run.spark.sql(f"ALTER TABLE {run.catalog}.{name} SET TBLPROPERTIES ({pairs})")
+        logger.info("%s: %s", name, pairs)
+
+
+def _there(run: job.Job, name: str) -> bool:
     """Make a table known as it lies there, whatever is declared; whether there is one."""
     location = run.platform.location(name)
     try:
@@ -115,7 +138,7 @@ def _register_as_it_is(run: job.Job, name: str) -> bool:
             run.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {run.catalog}.{name.split('.')[0]} "
                           f"LOCATION '{run.platform.location(name.split('.')[0])}'")  # fmt: skip
             run.spark.sql(f"DESCRIBE DETAIL delta.`{location}`").collect()
-            run.spark.sql(f"CREATE TABLE IF NOT EXISTS {run.catalog}.{name} USING DELTA LOCATION '{location}'")
+            register_as_it_is(run.spark, run.platform, run.catalog, name)
         return run.spark.catalog.tableExists(f"{run.catalog}.{name}")
     except PySparkException as error:
         if any(sign in str(error) for sign in NOT_THERE):

@@ -18,7 +18,7 @@ from datetime import date
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs import job
+from spark_jobs import job, kafka
 from spark_jobs.incremental import Changes, Intake, Table, merge, touched_keys
 from spark_jobs.quarantine import KAFKA, QUARANTINE, Reason, refused_records
 from spark_jobs.silver import gym_visits, user_devices, user_profile_changes, users, workout_events
@@ -155,15 +155,11 @@ def produce_again(run: job.Job, accepted: DataFrame) -> int:
     again = Slice.of(accepted.where("NOT is_held").select("device_id", "read_at"))
     if again.is_nothing:
         return 0
-    options = dict(option.split("=", 1) for option in run.arguments.kafka_option)
-    if any(name.removeprefix("kafka.").startswith("sasl.") for name in options):
-        options["sasl.jaas.config"] = run.platform.secret(run.spark, "kafka_jaas")
     (
         accepted.where("NOT is_held")
         .select("topic", "key", "value")
         .write.format("kafka")
-        .options(**{f"kafka.{name.removeprefix('kafka.')}": value for name, value in options.items()})
-        .option("kafka.bootstrap.servers", run.arguments.bootstrap_servers)
+        .options(**kafka.client_options(run))
         .save()
     )
     deadline = time.monotonic() + run.arguments.patience_seconds

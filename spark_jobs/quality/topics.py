@@ -12,7 +12,7 @@ import json
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from spark_jobs import job
+from spark_jobs import job, kafka
 from spark_jobs.bronze.kafka_multiplex import TARGET
 from spark_jobs.job import LastRun
 from spark_jobs.quality import readings
@@ -116,14 +116,9 @@ def _digest(records: DataFrame) -> DataFrame:
 
 
 def _kafka(run: job.Job, topic: str, extent: Offsets) -> DataFrame:
-    given = run.arguments
-    options = dict(option.split("=", 1) for option in given.kafka_option)
-    if any(name.removeprefix("kafka.").startswith("sasl.") for name in options):
-        options["sasl.jaas.config"] = run.platform.secret(run.spark, "kafka_jaas")
     return (
         run.spark.read.format("kafka")
-        .options(**{f"kafka.{name.removeprefix('kafka.')}": value for name, value in options.items()})
-        .options(**{"kafka.bootstrap.servers": given.bootstrap_servers, "kafka.isolation.level": "read_committed"})
+        .options(**kafka.reader_options(run))
         .option("assign", json.dumps({topic: sorted(extent.end)}))
         .option("startingOffsets", json.dumps({topic: {str(number): extent.begin[number] for number in extent.end}}))
         .option("endingOffsets", json.dumps({topic: {str(number): end for number, end in extent.end.items()}}))

@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.errors import StreamingQueryException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from spark_jobs import quarantine
+from spark_jobs import kafka, quarantine
 from spark_jobs.job import Job, parser, run
 from spark_jobs.streaming import readings
 from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, RECORD, TRENDS, Batch, Paused, Report
@@ -103,21 +103,18 @@ def arguments() -> argparse.ArgumentParser:
     return given
 
 
-def stream_records(spark: SparkSession, given: argparse.Namespace) -> DataFrame:
+def stream_records(job: Job) -> DataFrame:
     """The topic's records as columns of the multiplex table, without ingested_at and event_date."""
+    given = job.arguments
     reader = (
-        spark.readStream.format("kafka")
-        .option("kafka.bootstrap.servers", given.bootstrap_servers)
+        job.spark.readStream.format("kafka")
+        .options(**kafka.reader_options(job))
         .option("subscribe", given.topics)
         .option("startingOffsets", "earliest")
         .option("includeHeaders", "true")
         .option("failOnDataLoss", "true")
         .option("maxOffsetsPerTrigger", given.most_records)
-        .option("kafka.isolation.level", "read_committed")
     )
-    for option in given.kafka_option:
-        name, _, value = option.partition("=")
-        reader = reader.option(f"kafka.{name.removeprefix('kafka.')}", value)
     return reader.load().withColumnRenamed("timestamp", "kafka_timestamp").select(*RECORD)
 
 
@@ -362,7 +359,7 @@ def keep_running(job: Job) -> None:
         stream.on_batch(records, number)
 
     writer = (
-        readings.parsed(stream_records(spark, given))
+        readings.parsed(stream_records(job))
         .writeStream.queryName(QUERY)
         .foreachBatch(on_batch)
         .option("checkpointLocation", checkpoint)

@@ -60,7 +60,7 @@ class Pipeline:
         return self.home / "lake"
 
     def forget(self) -> None:
-        """Drop the names (not the files) of all tables, so that another lake can have them."""
+        """Drop all tables, so that another lake can have their names; their files go with the schema."""
         for schema in ("bronze", "silver", "gold", "ops"):
             self.spark.sql(f"DROP SCHEMA IF EXISTS spark_catalog.{schema} CASCADE")
 

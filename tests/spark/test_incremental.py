@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import incremental, job, slices
@@ -73,6 +73,26 @@ def test_a_run_that_dies_before_its_outcome_row_is_repaired_by_the_next(
     assert {user: row[0] for user, row in sessions(pipeline).items()} == {1: "completed", 2: "open"}
 
 
+def test_how_far_a_job_has_read_is_found_in_the_newest_commits_or_else_in_the_table(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(pipeline, event("start", TEN))
+    pipeline.run_all(jobs=JOBS)
+    whole, asked = job.Job.table, []
+
+    def table(run: job.Job, name: str) -> DataFrame:
+        asked.append(name)
+        return whole(run, name)
+
+    monkeypatch.setattr(job.Job, "table", table)
+    pipeline.run("silver.workout_events")
+    assert (pipeline.outcome("silver.workout_events")["mode"], asked.count(job.JOB_RUNS)) == ("incremental", 0)
+    pipeline.run(SESSIONS)
+    monkeypatch.setattr(job, "RECENT_RUNS", 1)  # the newest commit is another job's
+    pipeline.run("silver.workout_events")
+    assert (pipeline.outcome("silver.workout_events")["mode"], asked.count(job.JOB_RUNS)) == ("incremental", 1)
+
+
 def test_a_failed_run_says_so_and_the_next_reads_what_it_did_not(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,8 +139,10 @@ def test_a_rebuild_repairs_what_was_asked_for_and_keeps_the_books(pipeline: Pipe
     pipeline.run(SESSIONS, "--from-date", "2024-02-28", "--to-date", "2024-02-28")
     assert broken() == {2, 4}
     pipeline.spark.sql(f"INSERT INTO {SESSIONS} VALUES (9, 9, 9, NULL, NULL, 'stop_only')")
+    pipeline.spark.sql(f"INSERT INTO {SESSIONS} SELECT * FROM {SESSIONS} WHERE user_id IN (3, 4, 9)")
     pipeline.run(SESSIONS, "--full")
-    assert broken() == set() and 9 not in sessions(pipeline)
+    assert broken() == set()
+    assert sorted(row["user_id"] for row in pipeline.rows(SESSIONS)) == [1, 2, 3, 4], "rows held twice are held once"
     assert pipeline.outcome(SESSIONS)["mode"] == "rebuild"
     pipeline.run(SESSIONS)
     assert pipeline.outcome(SESSIONS)["mode"] == "incremental"
@@ -180,14 +202,18 @@ def test_a_difference_says_insert_update_delete_and_nothing_of_equal_rows(spark:
     wanted = spark.createDataFrame(
         [(1, None, 1.0, ["a"]), (2, None, None, None), (3, 3, 3.0, ["c"]), (5, None, 0.0, [])], ROW
     )
-    existing = spark.createDataFrame([(1, None, 1.0, ["a"]), (2, None, 2.0, None), (4, 4, 4.0, ["d"])], ROW)
+    existing = spark.createDataFrame(
+        [(1, None, 1.0, ["a"]), (2, None, 2.0, None), (4, 4, 4.0, ["d"]), (5, None, 0.0, []), (5, None, 0.0, [])], ROW
+    )
     found = difference(wanted, existing, wanted.columns, ("id", "part"), old=("value",)).toArrow().to_pylist()
-    said = {row["id"]: (row["_change"], row["value"], row["_old_value"]) for row in found}
+    said = {(row["id"], row["_change"]): (row["value"], row["_old_value"]) for row in found}
+    assert len(said) == len(found)
     assert said == {
-        2: ("update", None, 2.0),
-        3: ("insert", 3.0, None),
-        4: ("delete", None, 4.0),
-        5: ("insert", 0.0, None),
+        (2, "update"): (None, 2.0),
+        (3, "insert"): (3.0, None),
+        (4, "delete"): (None, 4.0),
+        (5, "delete"): (0.0, 0.0),
+        (5, "again"): (0.0, 0.0),
     }
 
 

@@ -41,6 +41,25 @@ def test_a_migration_is_applied_once_and_what_none_explains_is_refused(pipeline:
         apply(pipeline, folder)
 
 
+def test_changed_properties_stop_no_job_and_are_set_by_the_migration(pipeline: Pipeline) -> None:
+    spark, feed = pipeline.spark, "delta.enableChangeDataFeed"
+
+    def properties() -> dict[str, str]:
+        return dict(spark.sql("DESCRIBE DETAIL spark_catalog.silver.users").collect()[0]["properties"])
+
+    spark.sql(f"ALTER TABLE spark_catalog.silver.users SET TBLPROPERTIES ('{feed}' = 'false')")
+    spark.sql("DROP TABLE spark_catalog.silver.users")  # only its name, as a Spark that starts anew
+    pipeline.run("silver.users")
+    assert properties()[feed] == "false"
+    apply(pipeline, migrations.FOLDER)
+    assert properties()[feed] == "true"
+
+    [constraint] = [name for name in properties() if name.startswith("delta.constraints.")][:1]
+    spark.sql(f"ALTER TABLE spark_catalog.silver.users DROP CONSTRAINT {constraint.rpartition('.')[2]}")
+    with pytest.raises(migrations.UndeclaredDifference, match=r"silver\.users: no constraint"):
+        apply(pipeline, migrations.FOLDER)
+
+
 def test_numbers_follow_each_other(tmp_path: Path) -> None:
     (tmp_path / "0002_second.sql").write_text("")
     with pytest.raises(migrations.MigrationChanged, match="0001_"):
