@@ -42,7 +42,7 @@ def spark_server(port_base: int = 36000) -> Iterator[tuple[SparkSession, Path]]:
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"Spark did not start: {why}; see {home.path}/spark.log")
             time.sleep(0.2)
-        os.environ["SPARK_REMOTE"] = home.spark_remote  # as the workspace tells it to jobs
+        os.environ |= {"SPARK_REMOTE": home.spark_remote, **home.spark_environment}  # as the workspace tells jobs
         session = SparkSession.builder.getOrCreate()
         yield session, home.path
         session.stop()

@@ -88,6 +88,7 @@ class Stream(_Part):
     libraries: tuple[dict[str, str], ...] = ()
     trigger_seconds: int = Field(ge=1)
     heartbeat: str = Field(description="URI of the file that the stream rewrites with every batch.")
+    refused_share: float = Field(0.5, gt=0, le=1, description="Pause above this share of refused records; 1: never.")
 
 
 class Kafka(_Part):

@@ -87,7 +87,13 @@ class Home:
 
     @property
     def spark_remote(self) -> str:
-        return f"sc://127.0.0.1:{self.port('spark')}"
+        """Its clients find the token in `spark_environment`; only to the name localhost do they say it without TLS."""
+        return f"sc://localhost:{self.port('spark')}"
+
+    @property
+    def spark_environment(self) -> dict[str, str]:
+        """The token of the Spark Connect server, as Spark's server and clients look for it."""
+        return {"SPARK_CONNECT_AUTHENTICATE_TOKEN": self.secrets["spark_token"]}
 
     @property
     def jdbc_url(self) -> str:
@@ -108,6 +114,7 @@ class Home:
             "airflow_jwt": 64,
             "airflow_fernet_seed": 32,
             "supervisor_password": 24,
+            "spark_token": 32,
         }
         missing = {name: secrets.token_urlsafe(size) for name, size in wanted.items() if name not in known}
         if missing:

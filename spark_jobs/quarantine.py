@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 QUARANTINE = "ops.quarantine"
+MICROSECONDS = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"  # Spark would write times with three digits
 KAFKA = "kafka"
 
 
@@ -81,7 +82,7 @@ def refused_versions(source: str, key: str, versions: DataFrame, fields: list[st
         "reason",
         "detail",
         F.col(key).cast("string").cast("binary").alias("key"),
-        F.to_json(F.struct(*fields)).cast("binary").alias("value"),
+        F.to_json(F.struct(*fields), {"timestampFormat": MICROSECONDS}).cast("binary").alias("value"),
     )
 
 

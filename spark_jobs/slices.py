@@ -112,15 +112,15 @@ class Slice:
             return "TRUE"
         found = self._ranges(low, high)
         if longer:
-            found = [(first, last and last + longer) for first, last in found]
+            found = [(first, last and _later(last, longer)) for first, last in found]
         return _any([*(_between(column, *pair) for pair in found), *self._null(column, low)])
 
     def on_days(self, column: str, day: str, earlier: timedelta = INSTANT) -> str:
         """A literal predicate: the timestamp `column` is on one of this slice's days, or up to `earlier` before it."""
         if not self.has(day):
             return "TRUE"
-        found = ((_midnight(first) - earlier, _midnight(last) + DAY) for first, last in self._ranges(day, day))
-        return _any(f"({column} >= {literal(first)} AND {column} < {literal(end)})" for first, end in found)
+        found = ((_midnight(first) - earlier, _later(_midnight(last), DAY)) for first, last in self._ranges(day, day))
+        return _any(f"({column} >= {literal(first)} AND {_before(column, end)})" for first, end in found)
 
     def from_day(self, column: str, day: str) -> str:
         """A literal predicate: the timestamp `column` is on this slice's earliest day or later."""
@@ -137,10 +137,8 @@ class Slice:
         """A literal predicate: a period from `start` to `end` (NULL: without end) meets one of this slice's days."""
         if not self.has(day):
             return "TRUE"
-        return _any(
-            f"({start} < {literal(_midnight(last) + DAY)} AND ({end} IS NULL OR {end} >= {literal(_midnight(first))}))"
-            for first, last in self._ranges(day, day)
-        )
+        found = ((literal(_midnight(first)), _later(_midnight(last), DAY)) for first, last in self._ranges(day, day))
+        return _any(f"({_before(start, after)} AND ({end} IS NULL OR {end} >= {first}))" for first, after in found)
 
     def overlapping(self, start: str, end: str, low: str, high: str) -> str:
         """A literal predicate: a period from `start` to `end` (NULL: without end) meets one from this slice's `low` to
@@ -205,6 +203,18 @@ def _between(column: str, low: Any, high: Any) -> str:
     if high is None:
         return f"{column} >= {literal(low)}"
     return f"{column} = {literal(low)}" if low == high else f"{column} BETWEEN {literal(low)} AND {literal(high)}"
+
+
+def _later(moment: Any, by: timedelta) -> Any:
+    """None after the end of the year 9999, after which there is nothing to exclude (and Python has no times)."""
+    try:
+        return moment + by
+    except OverflowError:
+        return None
+
+
+def _before(column: str, end: datetime | None) -> str:
+    return "TRUE" if end is None else f"{column} < {literal(end)}"
 
 
 def _midnight(day: date) -> datetime:

@@ -63,6 +63,7 @@ def _definition(settings: Settings) -> dict[str, Any]:
         *kafka_arguments(settings, [TOPIC]),
         *("--heartbeat", stream.heartbeat),
         *("--trigger-seconds", str(stream.trigger_seconds)),
+        *("--refused-share", str(stream.refused_share)),
     ]
     task = {
         "task_key": TASK,

@@ -131,6 +131,7 @@ def _prepare(home: Home) -> Launch:
         # functions that jobs send (foreachBatch, UDFs) are imported by Python processes of the server
         "PYSPARK_PYTHON": sys.executable,
         **NATIVE,
+        **home.spark_environment,
     }
     flags = ["-Xms256m", *FLAGS, *archive_flags(home, "spark")]
     flags += [f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}", "-Djava.awt.headless=true"]
@@ -162,7 +163,9 @@ def _ready(home: Home, started_at: float) -> str | None:
         with grpc.insecure_channel(
             f"127.0.0.1:{home.port('spark')}", options=[("grpc.enable_http_proxy", 0)]
         ) as channel:
-            for _ in base_pb2_grpc.SparkConnectServiceStub(channel).ExecutePlan(request, timeout=10):
+            stub = base_pb2_grpc.SparkConnectServiceStub(channel)
+            who = (("authorization", f"Bearer {home.secrets['spark_token']}"),)
+            for _ in stub.ExecutePlan(request, timeout=10, metadata=who):
                 pass
     except Exception as error:
         detail = error.details() if hasattr(error, "details") else reason(error)

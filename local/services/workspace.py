@@ -11,7 +11,8 @@ from local.services.part import Launch, Part, base_environment, get, reason
 
 
 def _prepare(home: Home) -> Launch:
-    environment = base_environment(home) | home.secret_environment | {"JAVA_HOME": str(java_home())}
+    environment = base_environment(home) | home.secret_environment | home.spark_environment
+    environment["JAVA_HOME"] = str(java_home())
     return Launch([sys.executable, "-m", "local.workspace"], environment, home.path / "workspace")
 
 

@@ -62,7 +62,7 @@ def job_environment(home: Home, inherited: Mapping[str, str]) -> dict[str, str]:
 
 def serverless_environment(home: Home, session_id: str) -> dict[str, str]:
     """For the shared Spark, in a session of the attempt's own."""
-    return {"SPARK_REMOTE": session_url(home, session_id)}
+    return {"SPARK_REMOTE": session_url(home, session_id), **home.spark_environment}
 
 
 def cluster_environment(home: Home, cluster: dict[str, Any], secrets: Mapping[str, str]) -> dict[str, str]:

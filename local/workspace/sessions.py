@@ -16,7 +16,7 @@ class SessionCleaner:
     """Releases Spark Connect sessions, one after the other, in a thread of its own."""
 
     def __init__(self, home: Home) -> None:
-        self.address = f"127.0.0.1:{home.port('spark')}"
+        self.home = home
         self.waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="session-cleaner", daemon=True).start()
 
@@ -28,24 +28,25 @@ class SessionCleaner:
         while True:
             session_id = self.waiting.get()
             try:
-                release_session(self.address, session_id)
+                release_session(self.home, session_id)
             except Exception as error:  # the Spark server may be down, and then the session is gone too
                 log.info("Session %s was not released: %s", session_id, str(error).partition("\n")[0])
 
 
-def release_session(address: str, session_id: str, timeout_seconds: float = 10) -> None:
+def release_session(home: Home, session_id: str, timeout_seconds: float = 10) -> None:
     """Interrupts everything the session runs and closes it for good; a client that still lives cannot come back."""
     import grpc
     from pyspark.sql.connect.proto import base_pb2, base_pb2_grpc
 
     user = base_pb2.UserContext(user_id=SPARK_USER, user_name=SPARK_USER)
-    with grpc.insecure_channel(address) as channel:
+    who = (("authorization", f"Bearer {home.secrets['spark_token']}"),)
+    with grpc.insecure_channel(f"127.0.0.1:{home.port('spark')}") as channel:
         stub = base_pb2_grpc.SparkConnectServiceStub(channel)
         interrupt = base_pb2.InterruptRequest(
             session_id=session_id,
             user_context=user,
             interrupt_type=base_pb2.InterruptRequest.InterruptType.INTERRUPT_TYPE_ALL,
         )
-        stub.Interrupt(interrupt, timeout=timeout_seconds)
+        stub.Interrupt(interrupt, timeout=timeout_seconds, metadata=who)
         release = base_pb2.ReleaseSessionRequest(session_id=session_id, user_context=user)
-        stub.ReleaseSession(release, timeout=timeout_seconds)
+        stub.ReleaseSession(release, timeout=timeout_seconds, metadata=who)

@@ -105,7 +105,8 @@ def scope(view: Pinned, table: Table, audited: LastRun | None, done: LastRun) ->
     frames = [frame.select(*columns) for frame in table.touched(news)]
     if changed is not None:
         if table.time:  # rows of one key lie within a session, at most so long before and after this one
-            near = {"since": f"{table.time} - {LONGEST_SESSION}", "until": f"{table.time} + {LONGEST_SESSION}"}
+            later = f"least({table.time} + {LONGEST_SESSION}, TIMESTAMP'9999-12-31 23:59:59.999999Z')"
+            near = {"since": f"{table.time} - {LONGEST_SESSION}", "until": later}
             changed = changed.withColumns({name: F.expr(moment) for name, moment in near.items()})
         frames.append(changed.select(*columns))
     return _union(frames, columns)

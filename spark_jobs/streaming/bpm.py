@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,9 @@ def arguments() -> argparse.ArgumentParser:
     given.add_argument("--version", default="unknown", help="code and settings, as the supervisor names them")
     given.add_argument("--trigger-seconds", type=float, default=1.0)
     given.add_argument("--most-records", type=int, default=150_000, help="records in one batch, at most")
-    given.add_argument("--refused-share", type=float, default=0.5, help="pause above this share of refused records")
+    given.add_argument(
+        "--refused-share", type=float, default=0.5, help="pause above this share of refused records; 1: never"
+    )
     given.add_argument("--refused-minimum", type=int, default=5_000, help="... once so many were refused")
     return given
 
@@ -352,6 +354,8 @@ def keep_running(job: Job) -> None:
     heart = Heart(heartbeat, QUERY, given.version, CHECKPOINT["version"], job.run_id, epoch.number)
     heart.beat("starting")
     limit = RefusalLimit(given.refused_share, minimum=given.refused_minimum)
+    if given.refused_share >= 1:  # a person has decided that it is the data
+        limit = replace(limit, minimum=sys.maxsize, streak=sys.maxsize)
     stream = Stream(job, heart, epoch, Batch(job.catalog, limit, held_to), told_to_stop)
 
     def on_batch(records: DataFrame, number: int) -> None:

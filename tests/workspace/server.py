@@ -98,7 +98,13 @@ class Server:
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "local.workspace"],
-                env={**os.environ, **self.home.environment, **self.home.secret_environment, **self.environment},
+                env={
+                    **os.environ,
+                    **self.home.environment,
+                    **self.home.secret_environment,
+                    **self.home.spark_environment,
+                    **self.environment,
+                },
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -31,7 +31,10 @@ def spark_beside(server: Server) -> Iterator[None]:
         )
     try:
         until(lambda: PART.ready(server.home, started_at) is None, patience_seconds=240)
-        yield
+        with pytest.MonkeyPatch.context() as here:
+            for name, value in server.home.spark_environment.items():
+                here.setenv(name, value)
+            yield
     finally:
         process.terminate()
         process.wait()
@@ -62,6 +65,17 @@ def gold(spark: Server) -> Server:
     session.client.release_session()
     session.client.close()
     return spark
+
+
+@pytest.mark.parametrize("token", [None, "wrong"])
+def test_spark_itself_wants_a_token(spark: Server, monkeypatch: pytest.MonkeyPatch, token: str | None) -> None:
+    from pyspark.errors.exceptions.connect import SparkConnectGrpcException
+    from pyspark.sql.connect.session import SparkSession
+
+    [variable] = spark.home.spark_environment
+    monkeypatch.delenv(variable) if token is None else monkeypatch.setenv(variable, token)
+    with pytest.raises(SparkConnectGrpcException, match=r"UNAUTHENTICATED|token"):
+        SparkSession.builder.remote(spark.home.spark_remote).create().sql("SELECT 1").collect()
 
 
 def execute(server: Server, statement: str, **fields: object) -> sql.StatementResponse:

@@ -105,3 +105,12 @@ def test_days_become_timestamps_from_midnight_to_midnight() -> None:
     assert slice_of(day=[date(2024, 2, 29)]).on_days("read_at", "day", earlier=timedelta(seconds=15)) == (
         "((read_at >= TIMESTAMP'2024-02-28 23:59:45Z' AND read_at < TIMESTAMP'2024-03-01 00:00:00Z'))"
     )
+
+
+def test_the_last_day_of_the_calendar_has_no_end_that_could_overflow() -> None:
+    last = datetime(9999, 12, 31, 23, 59, 59, 999_999, UTC)
+    of_day = slice_of(day=[date(9999, 12, 31)])
+    assert of_day.on_days("t", "day") == "((t >= TIMESTAMP'9999-12-31 00:00:00Z' AND TRUE))"
+    assert of_day.meeting_days("a", "b", "day").startswith("((TRUE AND (b IS NULL OR b >= TIMESTAMP'9999-12-31")
+    of_moment = slice_of(t=pa.array([last], pa.timestamp("us", "UTC")))
+    assert of_moment.within("t", longer=timedelta(hours=3)) == "(t >= TIMESTAMP'9999-12-31 23:59:59.999999Z')"
