@@ -4,21 +4,36 @@
 
 Needs a stack that is up (FITNESS_HOME, FITNESS_PORT_BASE). Readings are of devices that nobody owns and are all
 different, so the n-th produced is queryable once the tables count n more than before. The warm-up is left out.
+
+Then the floor, in the same run: the same load onto a topic of its own, which a bare stream (a JVM with the same
+settings and trigger, Kafka to one Delta table, nothing parsed) appends as it comes, while the product's stream idles.
 """
 
 from __future__ import annotations
 
 import argparse
 import bisect
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
 
+from include.settings import load
 from local.home import Home
+from local.services.spark import cluster_environment
 
 FIRST_DEVICE = 9_000_000_000
 DEVICES = 1000
@@ -26,7 +41,7 @@ POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 120
 
 
-def produce(home: Home, rate: int, seconds: float, produced: list[tuple[float, int]]) -> None:
+def produce(home: Home, topic: str, rate: int, seconds: float, produced: list[tuple[float, int]]) -> None:
     """Tick by tick; `produced` gets (moment, readings so far)."""
     producer = Producer(
         {
@@ -43,7 +58,7 @@ def produce(home: Home, rate: int, seconds: float, produced: list[tuple[float, i
         for number in range(sent, due):
             device, read_at = FIRST_DEVICE + number % DEVICES, begun + number / rate
             value = b'{"device_id":%d,"time":%.6f,"heartrate":%.2f}' % (device, read_at, 60 + number % 90)
-            producer.produce("bpm", key=str(device).encode(), value=value)
+            producer.produce(topic, key=str(device).encode(), value=value)
         sent = due
         produced.append((now, sent))
         producer.poll(0)
@@ -62,11 +77,18 @@ def watch(count: Callable[[], int], seen: list[tuple[float, int]], stop: threadi
 
 def counted(home: Home, table: str, of_gold: bool) -> Callable[[], int]:
     """Distinct readings that the table stands for; reads only when there is a new version."""
-    path = str(home.lake / table)
+    return counted_at(home.lake / table, of_gold)
+
+
+def counted_at(path: Path, of_gold: bool = False) -> Callable[[], int]:
+    """See `counted`; a table that is not there yet has no rows."""
     state = {"version": -1, "rows": 0}
 
     def count() -> int:
-        found = DeltaTable(path)
+        try:
+            found = DeltaTable(str(path))
+        except TableNotFoundError:
+            return 0
         if found.version() != state["version"]:
             state["version"] = found.version()
             if of_gold:
@@ -90,23 +112,47 @@ def delays(produced: list[tuple[float, int]], seen: list[tuple[float, int]], bas
     return shown - made
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=180)
-    parser.add_argument("--warm-up", type=float, default=60)
-    given = parser.parse_args()
-    home = Home.from_environment()
-    tables = {"silver.heart_rate": ("silver/heart_rate", False), "gold.bpm_trends": ("gold/bpm_trends", True)}
-    counts = {name: counted(home, *table) for name, table in tables.items()}
+BARE = """
+import sys
+from pyspark.sql import SparkSession
+brokers, topic, folder, trigger = sys.argv[1:]
+spark = SparkSession.builder.getOrCreate()
+records = spark.readStream.format("kafka").option("kafka.bootstrap.servers", brokers).option("subscribe", topic)
+query = records.option("startingOffsets", "earliest").load().writeStream.format("delta")
+query = query.option("checkpointLocation", f"{folder}/checkpoint").trigger(processingTime=f"{trigger} seconds")
+query.start(f"{folder}/table").awaitTermination()
+"""
+
+
+@contextmanager
+def bare_stream(home: Home, topic: str, trigger_seconds: int) -> Iterator[Path]:
+    """The folder of the table that a bare stream fills from a new topic; all three are gone afterwards."""
+    admin = AdminClient({"bootstrap.servers": home.kafka_bootstrap})
+    folder = Path(tempfile.mkdtemp(prefix="bare-", dir=home.path))
+    admin.create_topics([NewTopic(topic, 6, 1)])[topic].result()
+    environment = {name: os.environ[name] for name in ("PATH", "HOME")} | home.environment | cluster_environment(home)
+    arguments = [sys.executable, "-c", BARE, home.kafka_bootstrap, topic, str(folder), str(trigger_seconds)]
+    with (folder / "log").open("w") as log:
+        stream = subprocess.Popen(arguments, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield folder / "table"
+    finally:
+        os.killpg(stream.pid, signal.SIGKILL)
+        stream.wait()
+        admin.delete_topics([topic])[topic].result()
+        shutil.rmtree(folder)
+
+
+def measure(home: Home, topic: str, counts: dict[str, Callable[[], int]], given: argparse.Namespace) -> None:
+    """Produce, watch and print one row a table."""
     bases = {name: count() for name, count in counts.items()}
-    seen: dict[str, list[tuple[float, int]]] = {name: [] for name in tables}
+    seen: dict[str, list[tuple[float, int]]] = {name: [] for name in counts}
     stop = threading.Event()
-    watchers = [threading.Thread(target=watch, args=(counts[name], seen[name], stop)) for name in tables]
+    watchers = [threading.Thread(target=watch, args=(counts[name], seen[name], stop)) for name in counts]
     for watcher in watchers:
         watcher.start()
     produced: list[tuple[float, int]] = []
-    produce(home, given.rate, given.seconds, produced)
+    produce(home, topic, given.rate, given.seconds, produced)
     total = produced[-1][1]
     deadline = time.time() + PATIENCE_SECONDS
     while time.time() < deadline and any(not s or s[-1][1] - bases[n] < total for n, s in seen.items()):
@@ -114,17 +160,29 @@ def main() -> None:
     stop.set()
     for watcher in watchers:
         watcher.join()
-    print(
-        f"{total} readings at {given.rate}/s, the first {given.warm_up:.0f} s left out. Seconds, produce -> queryable:"
-    )
-    print("| table | p50 | p95 | p99 | most |\n|---|---|---|---|---|")
     for name, moments in seen.items():
         if moments[-1][1] - bases[name] != total:
             print(f"| {name} | has {moments[-1][1] - bases[name]} of {total} | | | |")
             continue
         found = delays(produced, moments, bases[name], int(given.warm_up * given.rate))
         p50, p95, p99 = np.percentile(found, [50, 95, 99])
-        print(f"| {name} | {p50:.1f} | {p95:.1f} | {p99:.1f} | {found.max():.1f} |")
+        print(f"| {name} | {p50:.1f} | {p95:.1f} | {p99:.1f} | {found.max():.1f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--warm-up", type=float, default=60)
+    given = parser.parse_args()
+    home = Home.from_environment()
+    print(f"{given.rate} readings/s for {given.seconds:.0f} s, of which the first {given.warm_up:.0f} are left out.")
+    print("Seconds from produced to queryable:\n\n| table | p50 | p95 | p99 | most |\n|---|---|---|---|---|")
+    tables = {"silver.heart_rate": ("silver/heart_rate", False), "gold.bpm_trends": ("gold/bpm_trends", True)}
+    measure(home, "bpm", {name: counted(home, *table) for name, table in tables.items()}, given)
+    trigger = load("local", home.environment).stream.trigger_seconds
+    with bare_stream(home, f"freshness-floor-{os.getpid()}", trigger) as table:
+        measure(home, f"freshness-floor-{os.getpid()}", {"bare stream": counted_at(table)}, given)
 
 
 if __name__ == "__main__":

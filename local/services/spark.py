@@ -16,6 +16,14 @@ from local.services.java import archive_flags, java_home
 from local.services.part import Launch, Part, base_environment, listens, reason
 
 FLAGS = ("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
+# Compiling to the last takes one of two cores from a driver that starts, whose first batch somebody waits for: put off
+# until a method was called eight times as often as usual, which halves the way to the first commit.
+LATE_C2 = (
+    "-XX:Tier4InvocationThreshold=40000",
+    "-XX:Tier4MinInvocationThreshold=5000",
+    "-XX:Tier4CompileThreshold=120000",
+    "-XX:Tier4BackEdgeThreshold=320000",
+)
 NATIVE = {"MALLOC_ARENA_MAX": "2"}  # glibc would keep an arena for each of some hundred threads
 
 
@@ -69,7 +77,7 @@ def cluster_environment(home: Home, arguments: Sequence[str] = ()) -> dict[str, 
     filled folder there; the archive halves the start (it is the server's: same jars, same order).
     """
     folder = configuration_folder(home)
-    flags = [*FLAGS, *archive_flags(home, "spark", write=False)]
+    flags = [*FLAGS, *LATE_C2, *archive_flags(home, "spark", write=False)]
     flags.append(f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}")
     submit = ["--properties-file", str(folder / "spark-defaults.conf"), "--driver-java-options", " ".join(flags)]
     return {
