@@ -55,6 +55,10 @@ test-system: install ## The whole stack in a temporary home, compared row by row
 drills: install ## Break the heart-rate stream in every way, on a stack of its own, and account for every reading (long)
 	$(PYTHON) -m bench.drills $(DRILLS)
 
+.PHONY: mutations
+mutations: install ## Break the jobs in one place after the other, and see the tests turn red (long)
+	$(PYTHON) -m bench.mutations $(MUTATIONS)
+
 .PHONY: lint
 lint: install ## Ruff (with the Airflow rules), types, and whether what is generated is up to date
 	.venv/bin/ruff check .
