@@ -143,7 +143,7 @@ MUTATIONS = (
         "spark_jobs/silver/workout_events.py",
         ".select(*EVENT).distinct()",
         ".select(*EVENT)",
-        (f"{INCREMENTAL}::test_sessions_follow_their_events",),
+        of_table("silver.workout_events"),
     ),
     Mutation(
         "a session may be a microsecond longer than three hours",
@@ -258,6 +258,20 @@ MUTATIONS = (
         (f"{BATCH}::test_whatever_the_batches_the_tables_are_the_oracles",),
     ),
     Mutation(
+        "the lowest of a minute is the highest",
+        "spark_jobs/streaming/readings.py",
+        'F.min("bpm").alias("min_bpm")',
+        'F.max("bpm").alias("min_bpm")',
+        of_table("gold.bpm_trends"),
+    ),
+    Mutation(
+        "a time may have a line break behind it",
+        "spark_jobs/messages.py",
+        '(Z|[+-][0-9]{2}:?[0-9]{2})\\z"',
+        '(Z|[+-][0-9]{2}:?[0-9]{2})$"',
+        (f"{MESSAGES}::test_a_reading_is_judged_as_the_rules_say",),
+    ),
+    Mutation(
         "the short cut takes a reading that is too far ahead",
         "spark_jobs/streaming/readings.py",
         'F.unix_micros("kafka_timestamp") + FUTURE',
@@ -272,6 +286,13 @@ MUTATIONS = (
         (f"{BATCH}::test_whatever_the_batches_the_tables_are_the_oracles",),
     ),
     Mutation(
+        "duplicates of the stream are not counted",
+        "spark_jobs/streaming/batch.py",
+        '"duplicate": counts[readings.DUPLICATE]',
+        '"duplicate": 0',
+        (f"{HOSTILE}::test_the_stream_accounts_for_every_reading",),
+    ),
+    Mutation(
         "extraction reads what is not final",
         "spark_jobs/bronze/dialects.py",
         "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS in_flight",
@@ -284,6 +305,27 @@ MUTATIONS = (
         "F.lit(high - 1)",
         "F.lit(high + 1)",
         (f"{EXTRACTION}::test_deletions_are_seen_beside_insertions_under_open_transactions_and_after_a_return",),
+    ),
+    Mutation(
+        "of a version and its deletion the version stands",
+        "spark_jobs/bronze/extraction.py",
+        'F.col("row_version"), F.col("is_deleted"))',
+        'F.col("row_version"), ~F.col("is_deleted"))',
+        (f"{EXTRACTION}::test_any_interleaving_of_transactions_and_runs_ends_with_the_table",),
+    ),
+    Mutation(
+        "the last number given out counts as final",
+        "spark_jobs/bronze/dialects.py",
+        "pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS in_flight",
+        "pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS in_flight",
+        (f"{EXTRACTION}::test_runs_beside_writers_that_never_rest_lose_nothing",),
+    ),
+    Mutation(
+        "an overtaken run does not say that it has not written",
+        "spark_jobs/incremental.py",
+        "if committed is None:",
+        "if committed is None and not table:",
+        (f"{EXTRACTION}::test_of_two_runs_at_once_the_overtaken_one_writes_nothing",),
     ),
     Mutation(
         "a row that came back is counted as one more",

@@ -121,10 +121,14 @@ class Lake:
     database: Database
     pipeline: Pipeline
 
+    def run(self, source: extraction.Source = VISITS, *arguments: str) -> None:
+        """Run the job of a source."""
+        where = ("--jdbc-url", self.database.home.jdbc_url, "--sql-user", "fitness")
+        self.pipeline.run(source.target, *where, *arguments)
+
     def extract(self, source: extraction.Source = VISITS, *arguments: str) -> dict[str, Any]:
         """Run the job of a source, and hold what bronze says against the source. Returns the run's outcome."""
-        home = self.database.home
-        self.pipeline.run(source.target, "--jdbc-url", home.jdbc_url, "--sql-user", "fitness", *arguments)
+        self.run(source, *arguments)
         outcome = self.pipeline.outcome(source.target)
         read = dict(outcome["source_versions"])
         living, present = self.living(source), self.database.rows(source)
@@ -275,6 +279,9 @@ def test_reconciliation_finds_what_bronze_lost_doubled_or_changed(lake: Lake) ->
         lake.pipeline.spark.sql(statement)
     found = audited(lake)
     assert (found.missing, found.doubled, found.changed, found.unexpected) == (1, 1, 1, 1)
+    lake.run(VISITS, "--full")
+    found = audited(lake)
+    assert (found.missing, found.doubled, found.changed, found.unexpected) == (0, 1, 1, 0)
 
 
 def audited(lake: Lake) -> Finding:
@@ -391,9 +398,8 @@ def test_hostile_texts_and_impossible_times_land_or_are_refused_and_fail_no_job(
             values = (number, "2000-01-01Z", moment)
             connection.execute("INSERT INTO app.gym_visits VALUES (%s, 'x', 7, %s, %s)", values)
         connection.execute("INSERT INTO app.gym_visits VALUES (301), (-9223372036854775808), (9223372036854775807)")
-    home = lake.database.home
     for source in (REGISTRATIONS, VISITS):
-        lake.pipeline.run(source.target, "--jdbc-url", home.jdbc_url, "--sql-user", "fitness")
+        lake.run(source)
         texts = {key: version.values[source is REGISTRATIONS] for key, version in lake.living(source).items()}
         assert [texts[number] for number in range(1, len(HOSTILE) + 1)] == HOSTILE
         assert len(texts) == len(HOSTILE) + (len(TIMES) if source is REGISTRATIONS else 2 * len(TIMES) + 3)
@@ -419,10 +425,9 @@ def test_impossible_times_among_more_rows_than_the_client_holds(lake: Lake, monk
     monkeypatch.setattr(slices, "FEW", 2)
     for number, moment in enumerate(TIMES, 1):
         lake.database.execute("INSERT INTO app.gym_visits VALUES (%s, 'x', 7, %s)", number, moment)
-    home = lake.database.home
-    lake.pipeline.run(VISITS.target, "--jdbc-url", home.jdbc_url, "--sql-user", "fitness")
+    lake.run()
     lake.database.execute("TRUNCATE app.gym_visits")
-    lake.pipeline.run(VISITS.target, "--jdbc-url", home.jdbc_url, "--sql-user", "fitness")
+    lake.run()
     assert len(lake.versions()) == 2 * len(TIMES) and not lake.living()
     for silver in SILVER:
         lake.pipeline.run(silver)
@@ -502,10 +507,9 @@ def test_runs_beside_writers_that_never_rest_lose_nothing(lake: Lake) -> None:
     writers = [threading.Thread(target=write, args=(seed,)) for seed in range(3)]
     for writer in writers:
         writer.start()
-    home = lake.database.home
     try:
         for _ in range(4):
-            lake.pipeline.run(VISITS.target, "--jdbc-url", home.jdbc_url, "--sql-user", "fitness")
+            lake.run()
     finally:
         rest.set()
         for writer in writers:
