@@ -60,6 +60,10 @@ wheel: install ## Build the wheel of the Spark jobs that dev.yaml and prod.yaml 
 	rm -rf artifacts/wheel artifacts/*.whl && mkdir -p artifacts/wheel && cp -r spark_jobs artifacts/wheel/
 	.venv/bin/uv build --quiet --wheel --python $(PYTHON) --out-dir artifacts artifacts/wheel/spark_jobs
 
+.PHONY: mutations
+mutations: install ## Break the jobs in one place after the other, and see the tests turn red (long)
+	$(PYTHON) -m bench.mutations $(MUTATIONS)
+
 .PHONY: lint
 lint: install ## Ruff (with the Airflow rules), types, and whether what is generated is up to date
 	.venv/bin/ruff check .

@@ -314,12 +314,12 @@ def difference(
 
 def merge(job: Job, table: Table, keys: Slice) -> None:
     """Make the target's rows of these keys what they should be. No difference: no commit. New rows only: an append."""
-    with _alone(job, table):
+    with alone(job, table.name):
         _merge_alone(job, table, keys)
 
 
 @contextmanager
-def _alone(job: Job, table: Table) -> Iterator[None]:
+def alone(job: Job, table: str) -> Iterator[None]:
     """Let a write stand only if no other run has written the table since now, when its rows are about to be read.
 
     Two runs of a job can overlap: one that is cleared goes on for a moment while its successor starts. What it then
@@ -328,9 +328,10 @@ def _alone(job: Job, table: Table) -> Iterator[None]:
     the last one's, and this one raises Overtaken.
     """
     transaction = {
-        "spark.databricks.delta.write.txnAppId": table.name,
-        "spark.databricks.delta.write.txnVersion": str(version(job, table.name) + 1),
+        "spark.databricks.delta.write.txnAppId": table,
+        "spark.databricks.delta.write.txnVersion": str(version(job, table) + 1),
     }
+    before = job.outcome.rows_out.get(table, 0)
     for name, value in transaction.items():
         job.spark.conf.set(name, value)
     job.spark.conf.unset(LAST_COMMIT)
@@ -339,11 +340,11 @@ def _alone(job: Job, table: Table) -> Iterator[None]:
     finally:
         for name in transaction:
             job.spark.conf.unset(name)
-    if job.outcome.rows_out.get(table.name):
+    if job.outcome.rows_out.get(table, 0) > before:
         committed = job.spark.conf.get(LAST_COMMIT, None)
         if committed is None:
-            raise Overtaken(f"Another run has written {table.name} meanwhile. Nothing was written; run the job again.")
-        job.outcome.target_versions[table.name] = int(committed)
+            raise Overtaken(f"Another run has written {table} meanwhile. Nothing was written; run the job again.")
+        job.outcome.target_versions[table] = int(committed)
 
 
 def _merge_alone(job: Job, table: Table, keys: Slice) -> None:
@@ -352,7 +353,7 @@ def _merge_alone(job: Job, table: Table, keys: Slice) -> None:
     wanted = table.rows(job, keys).select(*columns)
     if keys.is_everything and version(job, table.name) == 0:
         _append(job, table, wanted)
-        job.outcome.rows_out[table.name] = _rows_of_last_commit(job, table)
+        job.outcome.rows_out[table.name] = rows_of_last_commit(job, table.name)
         return
     differences = difference(wanted, table.existing(job, keys), columns, table.row_key, table.clustering)
     few = differences.limit(FEW_DIFFERENCES + 1).toArrow()
@@ -400,6 +401,6 @@ def _merge(job: Job, table: Table, differences: DataFrame, columns: list[str], b
         job.spark.catalog.dropTempView(view)
 
 
-def _rows_of_last_commit(job: Job, table: Table) -> int:
-    row = job.spark.sql(f"DESCRIBE HISTORY {job.path(table.name)} LIMIT 1").select("operationMetrics").head()
+def rows_of_last_commit(job: Job, table: str) -> int:
+    row = job.spark.sql(f"DESCRIBE HISTORY {job.path(table)} LIMIT 1").select("operationMetrics").head()
     return int(row["operationMetrics"].get("numOutputRows", 0)) if row else 0

@@ -25,9 +25,10 @@ YEAR_2000 = 946_684_800 * MICROS
 YEAR_10000 = 253_402_300_800 * MICROS
 LOWEST_BPM, HIGHEST_BPM = 20, 250  # exclusive, inclusive
 FUTURE = 300 * MICROS
-ISO_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+# `\z`, since `$` also stands before a last line break
+ISO_DATE = r"^(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}\z"
 ISO_WITH_OFFSET = (
-    r"(?i)^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})$"
+    r"(?i)^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})\z"
 )
 STRICT_JSON = {
     "mode": "PERMISSIVE",
@@ -163,8 +164,8 @@ def parse_profile_changes(records: DataFrame) -> DataFrame:
             _fault(lsn.is_missing & commit_lsn.is_missing, Reason.MISSING_FIELD, "source.lsn"),
             _fault(F.col("position").isNull(), Reason.WRONG_TYPE, "source.lsn"),
             _fault(ts_us.is_missing & ts_ms.is_missing, Reason.MISSING_FIELD, "source.ts_us"),
-            _fault(committed.isNull(), Reason.WRONG_TYPE, "source.ts_us"),
-            _fault((committed < 0) | (committed >= YEAR_10000), Reason.OUT_OF_RANGE, "source.ts_us"),
+            _fault(ts_us.integer.isNull() & ts_ms.integer.isNull(), Reason.WRONG_TYPE, "source.ts_us"),
+            _fault(committed.isNull() | ~committed.between(0, YEAR_10000 - 1), Reason.OUT_OF_RANGE, "source.ts_us"),
         ],
         [F.when(~deleted, fault) for fault in changed.time_faults(changed_at)],
         [F.when(~deleted, fault) for fault in born.date_faults],
@@ -321,12 +322,14 @@ def _refuse_empty(judged: DataFrame) -> DataFrame:
 def _document_faults() -> list[Column]:
     """Faults of a value as a whole."""
     unread = F.col("_message").isNull()
-    lenient = F.from_json("_text", "_nothing STRING, _corrupt STRING", STRICT_JSON)
-    # Only duplicate keys make a VARIANT fail on what any other reader takes.
-    is_json = lenient.isNotNull() & lenient["_corrupt"].isNull()
+    # Only duplicate keys make a VARIANT fail on what another reader takes, as a field with the checksum after it.
+    end = F.xxhash64("value")
+    field = F.concat(F.lit('{"text":'), F.col("_text"), F.lit(',"end":'), end.cast("string"), F.lit("}"))
+    lenient = F.from_json(field, "end BIGINT, _corrupt STRING", STRICT_JSON)
+    is_json = lenient["_corrupt"].isNull() & (lenient["end"] == end)
     return [
         _fault(F.col("_text").isNull(), Reason.INVALID_UTF8, "value"),
-        _fault(unread & F.try_parse_json("_text").isNull() & is_json, Reason.DUPLICATE_KEY, "value"),
+        _fault(unread & is_json, Reason.DUPLICATE_KEY, "value"),
         _fault(unread, Reason.MALFORMED_JSON, "value"),
         _fault(~F.schema_of_variant("_message").startswith("OBJECT"), Reason.NOT_AN_OBJECT, "value"),
     ]

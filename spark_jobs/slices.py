@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import reduce
@@ -68,14 +68,17 @@ class Slice:
     bounds: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, frame: DataFrame, *, unique: bool = False) -> Slice:
-        """The distinct rows of `frame` (`unique`: it has no others); brings them here while they are FEW."""
+    def of(cls, frame: DataFrame, *, unique: bool = False, keys: Sequence[str] = ()) -> Slice:
+        """The distinct rows of `frame` (`unique`: it has no others); brings them here while they are FEW.
+
+        `keys`: the columns by which it will restrict other tables, if not all.
+        """
         distinct = frame if unique else frame.distinct()
         table = distinct.limit(FEW + 1).toArrow()
         if table.num_rows <= FEW:
             schema = None if table.num_rows else frame.schema  # of no rows Spark does not take the types from the table
             return cls(frame.sparkSession.createDataFrame(table, schema), table)
-        names = table.column_names
+        names = keys or table.column_names
         ends = [end(name).alias(f"{end.__name__}_{name}") for name in names for end in (F.min, F.max)]
         row = frame.agg(*ends).toArrow().to_pylist()[0]
         return cls(distinct, None, {name: (row[f"min_{name}"], row[f"max_{name}"]) for name in names})

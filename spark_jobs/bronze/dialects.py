@@ -6,25 +6,29 @@ in flight have to be waited for: `in_flight` asks for the smallest that may yet 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Dialect:
     """`in_flight` returns one BIGINT `in_flight`; `version` is the row version as BIGINT; `bound` a version as it is
-    stored, for an index to be used; `driver` the JDBC class."""
+    stored, for an index to be used; `moment` a time, what lies outside of the years 1 to 9999 at their edge (the upper
+    is outside itself); `driver` the JDBC class."""
 
     name: str
     driver: str
     in_flight: str
     version: str
     bound: str
+    moment: str
 
-    def versions(self, table: str, columns: Sequence[str], low: int, high: int) -> str:
-        """Rows with low <= version < high, with their version as BIGINT `row_version`."""
+    def versions(self, table: str, columns: Mapping[str, str], low: int, high: int) -> str:
+        """Rows with low <= version < high: `columns` (with their types in Spark), and their version as BIGINT
+        `row_version`."""
+        selected = [self.moment.format(name) if kind == "TIMESTAMP" else name for name, kind in columns.items()]
         where = f"row_version >= {self.bound.format(low)} AND row_version < {self.bound.format(high)}"
-        return f"SELECT {', '.join(columns)}, {self.version} AS row_version FROM {table} WHERE {where}"  # noqa: S608
+        return f"SELECT {', '.join(selected)}, {self.version} AS row_version FROM {table} WHERE {where}"  # noqa: S608
 
     def count(self, table: str, high: int) -> str:
         """How many rows have a version below `high`."""
@@ -41,6 +45,11 @@ POSTGRESQL = Dialect(
     in_flight="SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS in_flight",
     version="row_version",
     bound="{}",
+    # infinity, and years that Spark's clock does not reach, would fail the job that reads them
+    moment=(
+        "CASE WHEN {0} >= timestamptz '10000-01-01 00:00:00Z' THEN timestamptz '10000-01-01 00:00:00Z'"
+        " WHEN {0} < timestamptz '0001-01-01 00:00:00Z' THEN timestamptz '0001-01-01 00:00:00Z' ELSE {0} END AS {0}"
+    ),
 )
 SQL_SERVER = Dialect(
     name="sqlserver",
@@ -48,6 +57,7 @@ SQL_SERVER = Dialect(
     in_flight="SELECT CONVERT(bigint, MIN_ACTIVE_ROWVERSION()) AS in_flight",
     version="CONVERT(bigint, row_version)",
     bound="CONVERT(binary(8), CONVERT(bigint, {}))",
+    moment="{}",  # DATETIME2 ends with the year 9999
 )
 
 

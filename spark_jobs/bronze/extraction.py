@@ -4,6 +4,9 @@ Reads the versions from where the last good run ended up to the smallest one sti
 bronze does not hold. A row that has gone is found by counting first (cheap), and only when the counts differ by
 comparing keys; it is appended as a version `is_deleted` with what the row held last. A row that comes back is a new
 version. The number of such a deletion is the last one that was final: below any version the row may get later.
+
+Why counts are enough: every row of the source below the limit is a living one in bronze, so as many are the same ones.
+That rests on knowing how many live in bronze, which is counted anew when a run before has died after its rows.
 """
 
 from __future__ import annotations
@@ -17,9 +20,12 @@ from pyspark.sql import functions as F
 
 from spark_jobs import job, rules
 from spark_jobs.bronze.dialects import Dialect, dialect_of
+from spark_jobs.incremental import alone, rows_of_last_commit
 from spark_jobs.slices import Slice
 
 FETCH_ROWS = 10_000
+USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+ERASURE = "erasure"  # how the user metadata of a commit begins that may delete from bronze
 
 
 class SourceWentBack(Exception):
@@ -66,34 +72,40 @@ class Database:
 def extract(run: job.Job, source: Source) -> None:
     """Append to bronze what has changed in the source, deletions included."""
     database, last = Database(run), run.last_run()
-    read = last.source_versions if last and not run.rebuild else {}
+    read = last.source_versions if last else {}
     low, high = read.get(source.table, 0), database.number(database.dialect.in_flight)
-    if high < low:
+    if high < low and not run.rebuild.full:
         raise SourceWentBack(
             f"{source.table} was read up to version {low}, and now says that {high} is still to come. After a restore "
             "of the source run this job once with --full."
         )
-    fresh = new_versions(run, source, database, low, high)
-    live = read.get(source.live)
-    if live is not None:
-        live += fresh.count() - known_of(run, source, fresh)
-    append(run, source, fresh, is_deleted=False)
+    if run.rebuild:
+        run.outcome.mode = "everything"  # which keeps the books, unlike a rebuild: all has been read
+        if high < low:
+            forget(run, source, high)
+        read, low = {}, 0
+    with alone(run, source.target):
+        known = run.table(source.target).where(f"row_version >= {low} AND NOT is_deleted")
+        live = read.get(source.live)
+        if live is not None and known.limit(1).count():
+            live = None  # left by a run that died: the books do not count them
+        fresh = new_versions(source, database, known, low, high)
+        if live is not None:
+            live += fresh.count() - known_of(run, source, fresh)
+        append(run, source, fresh, is_deleted=False)
     present = database.number(database.dialect.count(source.table, high))
     if live != present:
-        everything = living(run.table(source.target), source)
-        keys = database.rows(database.dialect.keys(source.table, source.key)).select(_typed(source, source.key))
-        gone = everything.join(keys, source.key, "left_anti").withColumn("row_version", F.lit(high - 1).cast("bigint"))
-        append(run, source, Slice.of(gone.select(*source.columns, "row_version")), is_deleted=True)
+        with alone(run, source.target):
+            append(run, source, gone(run, source, database, high), is_deleted=True)
         live = living(run.table(source.target), source).count()
     run.outcome.source_versions |= {source.table: high, source.live: live}
 
 
-def new_versions(run: job.Job, source: Source, database: Database, low: int, high: int) -> Slice:
-    """Versions from `low` up to but not `high` that bronze does not hold."""
-    versions = database.rows(database.dialect.versions(source.table, list(source.columns), low, high))
+def new_versions(source: Source, database: Database, known: DataFrame, low: int, high: int) -> Slice:
+    """Versions from `low` up to but not `high` that are not among the `known` ones of bronze."""
+    versions = database.rows(database.dialect.versions(source.table, source.columns, low, high))
     typed = versions.select(*(_typed(source, name) for name in source.columns), F.col("row_version").cast("bigint"))
-    known = run.table(source.target).where(f"row_version >= {low} AND NOT is_deleted")
-    return Slice.of(typed.join(known, [source.key, "row_version"], "left_anti"))
+    return Slice.of(typed.join(known, [source.key, "row_version"], "left_anti"), keys=[source.key])
 
 
 def known_of(run: job.Job, source: Source, fresh: Slice) -> int:
@@ -101,6 +113,14 @@ def known_of(run: job.Job, source: Source, fresh: Slice) -> int:
     if fresh.is_nothing:
         return 0
     return living(fresh.among(run.table(source.target), source.key), source).count()
+
+
+def gone(run: job.Job, source: Source, database: Database, high: int) -> Slice:
+    """What lives in bronze and is not in the source any more, as of the last version that is final."""
+    keys = database.rows(database.dialect.keys(source.table, source.key)).select(_typed(source, source.key))
+    missing = living(run.table(source.target), source).join(keys, source.key, "left_anti")
+    as_of = F.lit(high - 1).cast("bigint").alias("row_version")
+    return Slice.of(missing.select(*source.columns, as_of), keys=[source.key])
 
 
 def living(versions: DataFrame, source: Source) -> DataFrame:
@@ -113,10 +133,22 @@ def append(run: job.Job, source: Source, versions: Slice, *, is_deleted: bool) -
         return
     now = F.current_timestamp()
     rows = versions.frame.withColumn("is_deleted", F.lit(is_deleted)).withColumn("ingested_at", now)
-    rows.writeTo(f"{run.catalog}.{source.target}").append()
+    rows.writeTo(run.path(source.target)).append()
+    # what is not held here is read from the source once more, where it may be less by then, or known by now
+    held = versions.known is not None
+    written = versions.count() if held else rows_of_last_commit(run, source.target)
     outcome = run.outcome
-    outcome.rows_out[source.target] = outcome.rows_out.get(source.target, 0) + versions.count()
-    outcome.rows_in[source.table] = outcome.rows_in.get(source.table, 0) + versions.count()
+    outcome.rows_out[source.target] = outcome.rows_out.get(source.target, 0) + written
+    outcome.rows_in[source.table] = outcome.rows_in.get(source.table, 0) + written
+
+
+def forget(run: job.Job, source: Source, high: int) -> None:
+    """Delete the versions that a source which was restored has not given (yet): it will give their numbers again."""
+    run.spark.conf.set(USER_METADATA, f"{ERASURE} of versions that {source.table} has lost in a restore")
+    try:
+        run.spark.sql(f"DELETE FROM {run.path(source.target)} WHERE row_version >= {high}")  # noqa: S608
+    finally:
+        run.spark.conf.unset(USER_METADATA)
 
 
 def _typed(source: Source, name: str) -> Column:

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs.bronze import gym_visits, registrations
-from spark_jobs.bronze.extraction import Database, Source, living
+from spark_jobs.bronze.extraction import ERASURE, Database, Source, living
 from spark_jobs.job import LastRun
 from spark_jobs.quality.comparison import SAMPLES, Finding, compared, finding
 from spark_jobs.quality.pinned import Pinned
@@ -23,7 +23,6 @@ from spark_jobs.slices import Slice
 SOURCES = (registrations.SOURCE, gym_visits.SOURCE)
 WHAT = "source = bronze"
 LATEST = 2**63 - 1
-ERASURE = "erasure"  # how the user metadata of a commit begins that may delete from bronze
 
 
 def audit(view: Pinned, source: Source, audited: LastRun | None) -> tuple[list[Finding], dict[str, int]]:
@@ -46,7 +45,8 @@ def audit(view: Pinned, source: Source, audited: LastRun | None) -> tuple[list[F
 
     def pending() -> Slice:
         news = _rows(database, source, high, LATEST).select(source.key)
-        if alive == done.source_versions[source.live]:  # none too many: what the source lacks was deleted since
+        lost = wanted.join(now, source.key, "left_anti").count()
+        if alive + lost == done.source_versions[source.live]:  # none too many: what the source lacks was deleted since
             keys = database.rows(database.dialect.keys(source.table, source.key))
             news = news.union(now.select(source.key).join(keys, source.key, "left_anti"))
         return Slice.of(news)
@@ -56,7 +56,7 @@ def audit(view: Pinned, source: Source, audited: LastRun | None) -> tuple[list[F
 
 
 def _rows(database: Database, source: Source, low: int, high: int) -> DataFrame:
-    versions = database.rows(database.dialect.versions(source.table, list(source.columns), low, high))
+    versions = database.rows(database.dialect.versions(source.table, source.columns, low, high))
     typed = [F.col(name).cast(kind).alias(name) for name, kind in source.columns.items()]
     return versions.select(*typed, F.col("row_version").cast("bigint").alias("row_version"))
 

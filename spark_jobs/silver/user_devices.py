@@ -43,8 +43,11 @@ def worn(versions: DataFrame) -> DataFrame:
 
 
 def sharers(registrations: DataFrame, members: Slice) -> Slice:
-    """The members given, and all who ever registered a device that one of them did."""
-    devices = Slice.of(members.among(registrations, "user_id").select("device_id").where("device_id IS NOT NULL"))
+    """The members given, and all who ever registered a device that one of them did, or that is given with them."""
+    said = members.among(registrations, "user_id").select("device_id")
+    if members.frame is not None and members.has("device_id"):
+        said = said.union(members.frame.select("device_id"))
+    devices = Slice.of(said.where("device_id IS NOT NULL"))
     return Slice.of(devices.among(registrations, "device_id").select("user_id").union(_frame(registrations, members)))
 
 
@@ -56,7 +59,8 @@ def touched(changes: Changes) -> list[DataFrame]:
     feed = changes.of(SOURCE)
     if feed is None:
         return []
-    named = Slice.of(feed.select("user_id"))
+    # of a registration that was erased only the change still says which device it was
+    named = Slice.of(feed.select("user_id", "device_id"))
     shared = sharers(changes.job.table(SOURCE), named).frame
     return [] if shared is None else [shared]
 

@@ -47,13 +47,16 @@ READINGS = "device_id BIGINT, read_at TIMESTAMP, bpm DOUBLE"
 
 @dataclass
 class Pipeline:
+    """`tables`: those that are there from the start; by default all. A job makes its own."""
+
     spark: SparkSession
     home: Path
+    tables: Sequence[str] = (*declared(), "gold.member_bpm_trends")
     offsets: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.forget()
-        register(self.spark, Platform(str(self.lake)), "spark_catalog", *declared(), "gold.member_bpm_trends")
+        register(self.spark, Platform(str(self.lake)), "spark_catalog", *self.tables)
 
     @property
     def lake(self) -> Path:
@@ -106,19 +109,19 @@ class Pipeline:
 
     def land(self, world: World) -> None:
         """Let all that a world's sources say arrive, in the order given."""
-        self.write("bronze.registrations", map(_registration, world.registrations), REGISTRATIONS)
-        self.write("bronze.gym_visits", map(_visit, world.visits), VISITS)
+        self.write("bronze.registrations", map(registration_row, world.registrations), REGISTRATIONS)
+        self.write("bronze.gym_visits", map(visit_row, world.visits), VISITS)
         self.produce("user_profile", map(profile_message, world.profile_changes))
         self.produce("workout", map(workout_message, world.workout_events))
         self.write("silver.heart_rate", map(_reading, world.readings), READINGS)
 
 
-def _registration(version: RegistrationVersion) -> tuple[Any, ...]:
+def registration_row(version: RegistrationVersion) -> tuple[Any, ...]:
     said = (version.user_id, version.device_id, version.mac_address, instant(version.registered_at))
     return (*said, version.row_version, version.is_deleted, ARRIVAL)
 
 
-def _visit(version: VisitVersion) -> tuple[Any, ...]:
+def visit_row(version: VisitVersion) -> tuple[Any, ...]:
     login = None if version.login_at is None else instant(version.login_at)
     logout = None if version.logout_at is None else instant(version.logout_at)
     said = (version.visit_id, version.mac_address, version.gym_id, login, logout)

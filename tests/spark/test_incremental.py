@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from spark_jobs import incremental, job, slices
 from spark_jobs.incremental import difference
 from spark_jobs.slices import Slice
-from tests.oracle import WorkoutEvent
+from tests.oracle import RegistrationVersion, VisitVersion, WorkoutEvent, World
 from tests.oracle.facts import HOUR, MINUTE, SECOND, at
 from tests.spark.pipeline import Pipeline, workout_message
 
@@ -169,6 +169,43 @@ def test_a_deleted_source_row_takes_its_row_away(pipeline: Pipeline) -> None:
     pipeline.spark.sql("DELETE FROM silver.workout_events WHERE user_id = 2")
     pipeline.run(SESSIONS)
     assert set(sessions(pipeline)) == {1}
+
+
+def test_an_erased_registration_gives_its_device_back(pipeline: Pipeline) -> None:
+    registrations = [RegistrationVersion(user, 10, "mac-10", TEN + user * HOUR, user) for user in (1, 2)]
+    pipeline.land(World(registrations))
+    pipeline.run("silver.user_devices")
+    assert {row["user_id"]: row["valid_to"] is None for row in pipeline.rows("silver.user_devices")} == {
+        1: False,
+        2: True,
+    }
+    pipeline.spark.sql("DELETE FROM bronze.registrations WHERE user_id = 2")
+    pipeline.run("silver.user_devices")
+    assert [(row["user_id"], row["valid_to"]) for row in pipeline.rows("silver.user_devices")] == [(1, None)]
+
+
+def test_a_visit_that_ends_earlier_gives_its_session_back(pipeline: Pipeline) -> None:
+    def visit(logout_at: int, version: int) -> VisitVersion:
+        return VisitVersion(1, "mac-10", 7, TEN - HOUR, logout_at, version)
+
+    def gym() -> list[int | None]:
+        pipeline.run_all(jobs=("silver.user_devices", "silver.gym_visits", *JOBS, "gold.workout_summary"))
+        return [row["gym_id"] for row in pipeline.rows("gold.workout_summary")]
+
+    told(pipeline, event("start", TEN), event("stop", TEN + HOUR))
+    pipeline.land(World([RegistrationVersion(1, 10, "mac-10", TEN - 24 * HOUR, 1)], [visit(TEN + HOUR, 1)]))
+    assert gym() == [7]
+    pipeline.land(World(visits=[visit(TEN - MINUTE, 2)]))
+    assert gym() == [None]
+
+
+def test_what_comes_in_several_commits_is_read_whole(pipeline: Pipeline) -> None:
+    told(pipeline, event("start", TEN))
+    pipeline.run_all(jobs=JOBS)
+    for user in (2, 3, 4):
+        told(pipeline, event("start", TEN, user))
+    pipeline.run_all(jobs=JOBS)
+    assert set(sessions(pipeline)) == {1, 2, 3, 4}
 
 
 def test_refused_records_are_in_quarantine_once_with_bytes_place_and_reason(

@@ -8,7 +8,7 @@ import sqlglot
 from spark_jobs.bronze.dialects import POSTGRESQL, SQL_SERVER, Dialect, dialect_of
 
 GRAMMARS = [pytest.param(POSTGRESQL, "postgres", id="postgresql"), pytest.param(SQL_SERVER, "tsql", id="sqlserver")]
-COLUMNS = ["visit_id", "login_at"]
+COLUMNS = {"visit_id": "BIGINT", "login_at": "TIMESTAMP"}
 
 
 @pytest.mark.parametrize(("dialect", "grammar"), GRAMMARS)
@@ -33,14 +33,14 @@ def test_versions_are_read_from_the_last_limit_on_and_below_what_is_in_flight(di
 
 
 def test_postgresql_asks_for_the_oldest_transaction_in_flight() -> None:
-    assert POSTGRESQL.versions("app.t", ["id"], 0, 7) == (
+    assert POSTGRESQL.versions("app.t", {"id": "BIGINT"}, 0, 7) == (
         "SELECT id, row_version AS row_version FROM app.t WHERE row_version >= 0 AND row_version < 7"
     )
     assert "pg_snapshot_xmin(pg_current_snapshot())" in POSTGRESQL.in_flight
 
 
 def test_sql_server_compares_versions_as_they_are_stored_so_that_their_index_is_used() -> None:
-    assert SQL_SERVER.versions("app.t", ["id"], 0, 7) == (
+    assert SQL_SERVER.versions("app.t", {"id": "BIGINT"}, 0, 7) == (
         "SELECT id, CONVERT(bigint, row_version) AS row_version FROM app.t"
         " WHERE row_version >= CONVERT(binary(8), CONVERT(bigint, 0))"
         " AND row_version < CONVERT(binary(8), CONVERT(bigint, 7))"
