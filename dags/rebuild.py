@@ -26,13 +26,12 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Param, task
 
 from include.dag import fitness_dag
-from include.pipeline import JOBS
-from include.rebuild import Rebuild
+from include.rebuild import REBUILT, Rebuild
 from include.settings import settings
 from include.tags import Tag
 
 PARAMS = {
-    "job": Param("silver.workout_sessions", type="string", enum=list(JOBS), description="The table to rebuild."),
+    "job": Param("silver.workout_sessions", type="string", enum=REBUILT, description="The table to rebuild."),
     "full": Param(False, type="boolean", description="All of it, from everything that is known."),
     "keys": Param([], type="array", items={"type": "string"}, description="Or: these keys of the table, one a line."),
     "from_date": Param(None, type=["null", "string"], format="date", description="Or: from this UTC day ..."),

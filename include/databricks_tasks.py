@@ -69,7 +69,7 @@ class SparkJobOperator(DatabricksSubmitRunOperator):
             context["ti"], context["task_state_store"].get(self.concluded_key)
         )
         requested = context["params"].get(PARAM)
-        if requested and (rebuild := Rebuild.model_validate(requested)).job == self.job:
+        if requested and (rebuild := Rebuild.model_validate(requested)).concerns(self.job):
             self.log.warning("Rebuilding %s: %s", self.job, " ".join(rebuild.arguments()))
             payload["tasks"][0]["spark_python_task"]["parameters"] += rebuild.arguments()
         return payload

@@ -12,6 +12,7 @@ from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
+from include.pipeline import jobs_of
 from tests.dags.running import run_dag, states, tiny_jobs
 
 FAILING = 'def match(address):\n    raise ValueError(f"no member has {address}")\n\nmatch("aa:bb")\n'
@@ -28,6 +29,12 @@ def xcom(run, task_id: str, key: str):
             XComModel.run_id == run.run_id, XComModel.task_id == task_id, XComModel.key == key
         )
         return session.scalars(query).one()
+
+
+def conf_of_last_run(dag_id: str) -> dict:
+    with create_session() as session:
+        newest = select(DagRun.conf).where(DagRun.dag_id == dag_id).order_by(DagRun.id.desc()).limit(1)
+        return session.scalars(newest).one()
 
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["waits in the task", "waits in the triggerer"])
@@ -91,7 +98,34 @@ def test_a_rebuild_is_handed_to_the_dag_of_its_layer(home, metadata, tmp_path):
         bag.dags["rebuild"].get_task("run").wait_for_completion = False  # nobody runs gold here
         run = run_dag(bag, "rebuild", {"job": "gold.user_activity", "keys": ["12"], "dry_run": False})
     assert states(run) == {"plan": "success", "run": "success"}
-    with create_session() as session:
-        newest = select(DagRun.conf).where(DagRun.dag_id == "gold").order_by(DagRun.id.desc()).limit(1)
-        conf = session.scalars(newest).one()
-    assert conf == {"rebuild": {"job": "gold.user_activity", "keys": ["12"]}}
+    assert conf_of_last_run("gold") == {"rebuild": {"job": "gold.user_activity", "keys": ["12"]}}
+
+
+def test_silver_recomputes_days_in_all_its_tables(home, metadata, tmp_path):
+    with tiny_jobs(tmp_path, {}) as bag:
+        run = run_dag(
+            bag, "silver", {"rebuild": {"layer": "silver", "from_date": "2024-03-01", "to_date": "2024-03-01"}}
+        )
+    assert set(states(run).values()) == {"success"}
+    told = calls(tmp_path, "silver")
+    assert set(told) == {job.table for job in jobs_of("silver")}
+    for arguments in told.values():
+        assert arguments[-4:] == ["--from-date", "2024-03-01", "--to-date", "2024-03-01"]
+
+
+def test_a_backfill_by_hand_hands_its_days_to_silver_and_then_gold(home, metadata, tmp_path):
+    days = {"from_date": "2024-03-01", "to_date": "2024-03-02"}
+    with tiny_jobs(tmp_path, {}) as bag:
+        for layer in ("silver", "gold"):
+            bag.dags["backfill"].get_task(layer).wait_for_completion = False  # nobody runs them here
+        run = run_dag(bag, "backfill", days)
+    assert states(run) == {"plan": "success", "silver": "success", "gold": "success"}
+    for layer in ("silver", "gold"):
+        assert conf_of_last_run(layer) == {"rebuild": {"layer": layer, **days}}
+
+
+def test_a_backfill_by_hand_without_days_says_so(home, metadata, tmp_path, capfd):
+    with tiny_jobs(tmp_path, {}) as bag:
+        run = run_dag(bag, "backfill")
+    assert states(run) == {"plan": "failed", "silver": "upstream_failed", "gold": "upstream_failed"}
+    assert "say what to rebuild" in "".join(capfd.readouterr())
