@@ -6,8 +6,9 @@ table keeps its one writer, and what depends on it is refreshed in the same orde
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from airflow.sdk import Param
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
@@ -34,6 +35,11 @@ class Extent(BaseModel):
     keys: tuple[str, ...] = ()
     from_date: date | None = None
     to_date: date | None = None
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> Extent:
+        """Of a DAG's parameters those that say what to rebuild."""
+        return cls.model_validate({name: params[name] for name in cls.model_fields})
 
     @model_validator(mode="after")
     def _exactly_one_extent(self) -> Self:
@@ -82,3 +88,20 @@ class Rebuild(Extent):
     def conf(self) -> dict[str, object]:
         """The conf of the layer's DAG run."""
         return {PARAM: self.model_dump(mode="json", exclude_defaults=True)}
+
+
+EXTENT_PARAMS = {
+    "full": Param(False, type="boolean", description="All of it, from everything that is known."),
+    "keys": Param([], type="array", items={"type": "string"}, description="Or: these keys of the table, one a line."),
+    "from_date": Param(None, type=["null", "string"], format="date", description="Or: from this UTC day ..."),
+    "to_date": Param(None, type=["null", "string"], format="date", description="... to this one, both inclusive."),
+}
+
+
+def asked_of(job: str, params: Mapping[str, Any]) -> Extent | None:
+    """What the parameters of a DAG's run ask one of its jobs to recompute: those of a layer, or of a DAG that rebuilds
+    and nothing else (EXTENT_PARAMS)."""
+    if requested := params.get(PARAM):
+        rebuild = Rebuild.model_validate(requested)
+        return rebuild if rebuild.concerns(job) else None
+    return Extent.of(params) if set(EXTENT_PARAMS) <= set(params) else None

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from include.rebuild import Rebuild
+from include.rebuild import Extent, Rebuild, asked_of
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,18 @@ def test_a_layer_is_rebuilt_by_each_of_its_jobs():
     assert rebuild.concerns("silver.users")
     assert Rebuild(job="silver.users", full=True).concerns("silver.users")
     assert not Rebuild(job="silver.users", full=True).concerns("silver.gym_visits")
+
+
+def test_a_job_is_asked_by_its_layer_or_by_the_parameters_of_its_own_dag():
+    own = {"full": True, "keys": [], "from_date": None, "to_date": None, "dry_run": True}
+    assert asked_of("silver.heart_rate", own) == Extent(full=True)
+    layer = {"rebuild": {"layer": "gold", "full": True}}
+    assert asked_of("gold.user_activity", layer) == Rebuild(layer="gold", full=True)
+    assert asked_of("gold.user_activity", {"rebuild": {"job": "gold.gym_activity", "full": True}}) is None
+    assert asked_of("gold.user_activity", {"rebuild": None}) is None
+    assert asked_of("ops.quarantine_replay", {"label": "bpm", "dry_run": True}) is None
+
+
+def test_a_table_of_the_stream_is_not_rebuilt_in_a_layer():
+    with pytest.raises(ValidationError, match="no job 'silver\\.heart_rate'"):
+        Rebuild(job="silver.heart_rate", full=True)
