@@ -92,5 +92,5 @@ with fitness_dag(DAG_ID, doc=__doc__, tags={Tag.STREAM, Tag.TIER_3, Tag.MANUAL},
     prepared, switched = jobs("prepare", announces=False), jobs("switch", announces=True)
     plan() >> prepared[0]
     prepared[-1] >> differs(REBUILD) >> paused >> switched[0]
-    # A teardown that failed the run would be the only one to say how it ended; DAG bpm_stream sees to it that it starts.
+    # A teardown that may fail the run alone says how it ended. That the stream starts is seen to by DAG bpm_stream.
     switched[-1] >> resume().as_teardown(setups=paused)

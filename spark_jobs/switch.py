@@ -18,12 +18,13 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import job
-from spark_jobs.incremental import LAST_COMMIT, version
+from spark_jobs.incremental import FEW_DIFFERENCES, LAST_COMMIT, version
 from spark_jobs.slices import EVERYTHING, Slice
 from spark_jobs.streaming.heartbeat import plain_path, replace_file
 
 DIFFERENCES = "ops.rebuild_differences"
 PATIENCE_SECONDS = 30.0  # a batch of the stream that is under way has surely ended by then
+RECENT_COMMITS = 20  # of a table, among which a commit beside ours would be
 ONE_DAY = timedelta(days=1)
 
 logger = logging.getLogger("fitness")
@@ -101,12 +102,15 @@ def put_in_place(run: job.Job, name: str, key: Key, keys: Slice, wanted: DataFra
     Raises NotAlone, after the commit, when the table has been written meanwhile: prepare again, it finds what is wrong.
     """
     before, target = version(run, name), run.table(name)
-    differing = different(wanted.select(*target.columns), among(keys, target, key), key, target.columns).persist()
+    differing = different(wanted.select(*target.columns), among(keys, target, key), key, target.columns)
+    few = differing.limit(FEW_DIFFERENCES + 1).toArrow()
+    if few.num_rows <= FEW_DIFFERENCES:  # computed once, and small enough to be held here
+        differing = run.spark.createDataFrame(few, differing.schema)
+    run.outcome.rows_out[name] = few.num_rows if few.num_rows <= FEW_DIFFERENCES else differing.count()
+    if not few.num_rows:
+        return
     view = f"rows_of_{name.replace('.', '_')}"
     try:
-        run.outcome.rows_out[name] = differing.count()
-        if not run.outcome.rows_out[name]:
-            return
         touched = Slice.of(differing.select(*key), unique=True)
         bounds = " AND ".join(touched.within(f"target.{column}", column) for column in key)
         same = " AND ".join(f"target.{column} = source.{column}" for column in key)
@@ -125,12 +129,11 @@ def put_in_place(run: job.Job, name: str, key: Key, keys: Slice, wanted: DataFra
                 VALUES ({", ".join(f"source.{column}" for column in target.columns)})
             """  # noqa: S608 - names are ours and bounds are typed values
         )
-        committed = int(str(run.spark.conf.get(LAST_COMMIT)))
-        run.outcome.target_versions[name] = committed
-        if committed != before + 1:
+        run.outcome.target_versions[name] = int(str(run.spark.conf.get(LAST_COMMIT)))
+        history = run.spark.sql(f"DESCRIBE HISTORY {run.path(name)} LIMIT {RECENT_COMMITS}")
+        if history.where(f"version > {before} AND operation <> 'OPTIMIZE'").count() != 1:
             raise NotAlone(f"Somebody wrote {name} during the switch. Rebuild again, it finds what is wrong.")
     finally:
-        differing.unpersist()
         run.spark.catalog.dropTempView(view)
 
 

@@ -48,18 +48,15 @@ def prepare(run: job.Job, asked: Slice) -> int:
     time.sleep(run.arguments.patience_seconds)
     run.pins[TRENDS] = version(run, TRENDS)
     gold = run.table(TRENDS)
-    differing = switch.different(rows(run, asked), switch.among(asked, gold, MINUTE), MINUTE, gold.columns).persist()
-    try:
-        if not differing.isEmpty():
-            time.sleep(run.arguments.patience_seconds)
-        wrong, latest = differing, version(run, HEART_RATE)
-        if latest > seen:
-            touched = minutes(change_feed(run, HEART_RATE, seen + 1, latest)).withColumn("in_flux", F.lit(True))
-            wrong = wrong.join(touched.distinct(), list(MINUTE), "left").where("in_flux IS NULL OR copies > 1")
-        found = wrong.select("device_id", F.col("minute").alias("at"), F.lit(None).alias("bpm"))
-        return switch.stage(run, TRENDS, found, seen)
-    finally:
-        differing.unpersist()
+    wrong = switch.different(rows(run, asked), switch.among(asked, gold, MINUTE), MINUTE, gold.columns)
+    if not wrong.isEmpty():
+        time.sleep(run.arguments.patience_seconds)
+    latest = version(run, HEART_RATE)
+    if latest > seen:
+        touched = minutes(change_feed(run, HEART_RATE, seen + 1, latest)).distinct().withColumn("in_flux", F.lit(True))
+        wrong = wrong.join(touched, list(MINUTE), "left").where("in_flux IS NULL OR copies > 1")
+    found = wrong.select("device_id", F.col("minute").alias("at"), F.lit(None).alias("bpm"))
+    return switch.stage(run, TRENDS, found, seen)
 
 
 def switch_rows(run: job.Job) -> None:
