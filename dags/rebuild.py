@@ -26,17 +26,13 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Param, task
 
 from include.dag import fitness_dag
-from include.pipeline import JOBS
-from include.rebuild import Rebuild
+from include.rebuild import EXTENT_PARAMS, REBUILT, Rebuild
 from include.settings import settings
 from include.tags import Tag
 
 PARAMS = {
-    "job": Param("silver.workout_sessions", type="string", enum=list(JOBS), description="The table to rebuild."),
-    "full": Param(False, type="boolean", description="All of it, from everything that is known."),
-    "keys": Param([], type="array", items={"type": "string"}, description="Or: these keys of the table, one a line."),
-    "from_date": Param(None, type=["null", "string"], format="date", description="Or: from this UTC day ..."),
-    "to_date": Param(None, type=["null", "string"], format="date", description="... to this one, both inclusive."),
+    "job": Param("silver.workout_sessions", type="string", enum=REBUILT, description="The table to rebuild."),
+    **EXTENT_PARAMS,
     "dry_run": Param(True, type="boolean", description="Only say what would be done."),
 }
 

@@ -52,7 +52,7 @@ def page(dags: Iterable[Any]) -> str:
 def started_by(dag: Any, schedule: str | None) -> str:
     """A cron line, the names of assets, or a person."""
     condition = getattr(dag.timetable, "asset_condition", None)
-    if condition is not None:
+    if condition:
         return "asset " + " and ".join(asset.name for asset in condition.objects)
     return f"`{schedule}`" if schedule else "by hand"
 

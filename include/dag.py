@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Asset
@@ -13,7 +13,11 @@ from include.deadlines import deadline
 from include.settings import settings
 from include.tags import Tag
 
+if TYPE_CHECKING:
+    from airflow.timetables.trigger import CronTriggerTimetable
+
 OWNER = "data-platform"
+FIRST_DAY = datetime(2000, 1, 1, tzinfo=UTC)  # no reading is older, and Airflow runs no task for a day before
 
 
 def fitness_dag(
@@ -22,19 +26,21 @@ def fitness_dag(
     doc: str | None,
     tags: set[Tag],
     started_by: Asset | None = None,
+    schedule: CronTriggerTimetable | None = None,
     params: dict[str, Any] | None = None,
 ) -> DAG:
     """A DAG with the schedule, deadline, retries and alerts that the settings give it.
 
     One run at a time: a table has one writer, and a run that is behind takes over what the next ones would have done.
-    `doc` is the module's docstring: the page that the person on call reads. `started_by` replaces the clock.
+    `doc` is the module's docstring: the page that the person on call reads. `started_by` or `schedule` replaces the
+    clock of the settings.
     """
     environment = settings()
     own = environment.dag(dag_id)
     return DAG(
         dag_id,
-        schedule=[started_by] if started_by else own.schedule,
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        schedule=[started_by] if started_by else schedule or own.schedule,
+        start_date=FIRST_DAY,
         catchup=False,
         max_active_runs=1,
         max_active_tasks=own.max_active_tasks,

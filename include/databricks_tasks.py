@@ -26,7 +26,7 @@ from airflow.sdk.types import RuntimeTaskInstanceProtocol
 from include.assets import table
 from include.payloads import batch_run
 from include.pipeline import JOBS, edges, jobs_of
-from include.rebuild import PARAM, Rebuild
+from include.rebuild import asked_of
 from include.settings import settings
 
 # What a job writes into its outcome row as the one who ran it; rendered for each try.
@@ -68,8 +68,7 @@ class SparkJobOperator(DatabricksSubmitRunOperator):
         payload["idempotency_token"] = idempotency_token(
             context["ti"], context["task_state_store"].get(self.concluded_key)
         )
-        requested = context["params"].get(PARAM)
-        if requested and (rebuild := Rebuild.model_validate(requested)).job == self.job:
+        if rebuild := asked_of(self.job, context["params"]):
             self.log.warning("Rebuilding %s: %s", self.job, " ".join(rebuild.arguments()))
             payload["tasks"][0]["spark_python_task"]["parameters"] += rebuild.arguments()
         return payload
@@ -130,10 +129,10 @@ def idempotency_token(ti: RuntimeTaskInstanceProtocol, concluded_run_id: Any) ->
     return hashlib.sha256(intention.encode()).hexdigest()
 
 
-def spark_job(name: str, *arguments: str) -> SparkJobOperator:
+def spark_job(name: str, *arguments: str, announces: bool = True) -> SparkJobOperator:
     """The task that runs a batch job of `include/pipeline.py`; announces the job's table when it succeeded.
 
-    `arguments`: what the job is told besides; templates are rendered.
+    `arguments`: what the job is told besides; templates are rendered. `announces`: False for what leaves the table be.
     """
     job, environment = JOBS[name], settings()
     workspace = environment.databricks
@@ -149,7 +148,7 @@ def spark_job(name: str, *arguments: str) -> SparkJobOperator:
         databricks_retry_delay=workspace.retry_delay_seconds,
         deferrable=workspace.deferrable,
         pool=workspace.pool,
-        outlets=[table(name)],
+        outlets=[table(name)] if announces else [],
     )
 
 

@@ -40,7 +40,7 @@ class Job:
 
 _JOBS = (
     # The topic bpm has its own, always running job: streaming.bpm (dags/bpm_stream.py), which writes silver.heart_rate,
-    # gold.bpm_trends and its part of bronze.kafka_multiplex.
+    # gold.bpm_trends and its part of bronze.kafka_multiplex. What is below of the former two is their rebuild.
     Job("bronze.kafka_multiplex", (), (Needs.KAFKA,), ("workout", "user_profile")),
     Job("bronze.registrations", (), (Needs.SQL,)),
     Job("bronze.gym_visits", (), (Needs.SQL,)),
@@ -66,6 +66,8 @@ _JOBS = (
     # These look at every table and at the sources; they write only what they found, into ops.
     Job("quality.reconciliation", (), (Needs.KAFKA, Needs.SQL), ("workout", "user_profile", "bpm")),
     Job("quality.lateness", ()),
+    Job("silver.heart_rate", ("bronze.kafka_multiplex",), dag="rebuild_readings"),
+    Job("gold.bpm_trends", ("silver.heart_rate",), dag="rebuild_readings"),
     Job("ops.migrations", (), dag="migrations"),
     Job("ops.quarantine_replay", (), (Needs.KAFKA,), ("bpm",), dag="quarantine_replay"),
 )

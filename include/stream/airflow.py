@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -15,7 +18,7 @@ from include.settings import Settings, settings
 from include.stream.heartbeats import Document
 from include.stream.judge import Verdict
 from include.stream.platform import Call
-from include.stream.supervise import Supervisor
+from include.stream.supervise import Supervisor, summary
 
 RUNBOOK = "docs/runbooks/bpm_stream.md"
 KAFKA_CONNECTION = (
@@ -25,6 +28,13 @@ KAFKA_CONNECTION = (
 
 class StreamUnwell(AirflowException):
     """The supervision did its work; what it found needs a person."""
+
+
+class StillRuns(AirflowException):
+    """The stream was asked to end, and has not."""
+
+
+log = logging.getLogger(__name__)
 
 
 def heartbeat(environment: Settings) -> Document:
@@ -66,3 +76,40 @@ def page(verdict: Verdict, told: str) -> None:
         raised_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     asyncio.run(alerts.send(alert))
+
+
+def pause(seconds: float) -> None:
+    """End the stream and let it rest until `resume`, at most `seconds`. Raises StillRuns; whatever is raised, the
+    stream is not kept from running then."""
+    stream = supervisor()
+    try:
+        if not stream.pause(seconds):
+            raise StillRuns("The stream has not ended. Nothing was done; see DAG bpm_stream.")
+    except BaseException:
+        stream.resume()
+        raise
+
+
+def resume() -> dict[str, Any]:
+    """Let the stream run again, if it is wanted; returns the verdict and what was done."""
+    verdict, decision = supervisor().resume()
+    if decision.page:
+        page(verdict, decision.page)
+    return summary(verdict, decision)
+
+
+def report(table: str) -> str:
+    """URI of the file in which a rebuild's `prepare` says how many keys of a table differ."""
+    return f"{settings().stream.heartbeat.rpartition('.')[0]}.differences.{table}.json"
+
+
+def differences(rebuild: str, tables: Iterable[str]) -> int:
+    """How many keys of these tables a rebuild has found to differ. Raises ValueError for the word of another one."""
+    total = 0
+    for table in tables:
+        said = json.loads(ObjectStoragePath(report(table)).read_text())
+        if said["rebuild"] != rebuild:
+            raise ValueError(f"{report(table)} is of rebuild {said['rebuild']}.")
+        log.info("%s: %s keys differ.", table, said["differences"])
+        total += said["differences"]
+    return total

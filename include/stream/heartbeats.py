@@ -33,7 +33,7 @@ class Document(Protocol):
 
 
 def beside(heartbeat: Document, kind: str) -> Document:
-    """`bpm.stop` and `bpm.supervision` lie beside `bpm.json`."""
+    """`bpm.stop`, `bpm.supervision` and `bpm.pause` lie beside `bpm.json`."""
     return heartbeat.parent / f"{heartbeat.name.rpartition('.')[0]}.{kind}"
 
 

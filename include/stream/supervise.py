@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -65,7 +65,7 @@ class Supervisor:
         self.definition = job_settings(self.settings)
 
     def desired(self, memory: Memory) -> Desired:
-        return Desired(version_of(self.definition), memory.wanted, checkpoint_reads())
+        return Desired(version_of(self.definition), memory.wanted and not self.rests(), checkpoint_reads())
 
     def observe(self) -> Observation:
         """Look; and when the heartbeat is damaged or suspiciously old, look again until it beats or that is certain."""
@@ -110,6 +110,9 @@ class Supervisor:
             self._drain(job_id, seen)
         if action is Cure.RESTART:
             self._end_all(job_id)
+        if self.rests():  # since a moment
+            log.warning("Nothing is started.")
+            return
         run_id = self.job.start(job_id, self._token(seen))
         runs = self.job.active_runs(job_id)
         log.info("Run %s was started; active: %s.", run_id, ", ".join(f"{run.run_id} {run.state}" for run in runs))
@@ -117,15 +120,43 @@ class Supervisor:
     def stop(self) -> bool:
         """End the stream at a batch's end and keep it so until `start`; whether it has ended."""
         self.remember(replace(self.recall(), wanted=False))
+        return self._end()
+
+    def start(self) -> tuple[Verdict, Decision]:
+        """What a person asks for: the stream is wanted, now, and what was tried before does not count."""
+        self.remember(replace(self.recall(), wanted=True, starts=(), paged=""))
+        return self.resume()
+
+    def pause(self, seconds: float) -> bool:
+        """End the stream at a batch's end and let it rest until `resume`, at most `seconds`; whether it has ended.
+
+        That is another matter than whether it is wanted. It has a document of its own, which a supervision that is
+        under way does not write, and an end, so that nobody who dies in a pause keeps the stream from its work.
+        """
+        self._write("pause", (self.clock() + timedelta(seconds=seconds)).isoformat())
+        return self._end()
+
+    def resume(self) -> tuple[Verdict, Decision]:
+        """The pause is over: the stream runs, if it is wanted."""
+        self._write("pause", "")
+        return self.once()
+
+    def rests(self) -> bool:
+        """Whether there is a pause."""
+        try:
+            until = datetime.fromisoformat(heartbeats.beside(self.heartbeat, "pause").read_text())
+        except (FileNotFoundError, ValueError):
+            return False
+        if self.clock() >= until:
+            return False
+        log.info("The stream rests until %s, or until it is resumed.", until)
+        return True
+
+    def _end(self) -> bool:
         job_id = self.job.find()
         if job_id is not None:
             self._drain(job_id, self._look())
         return job_id is None or not self.job.active_runs(job_id)
-
-    def start(self) -> tuple[Verdict, Decision]:
-        """What a person asks for: the stream is wanted, and what was tried before does not count."""
-        self.remember(replace(self.recall(), wanted=True, starts=(), paged=""))
-        return self.once()
 
     def _drain(self, job_id: int, seen: Observation) -> None:
         if seen.heartbeat is not None:
@@ -157,10 +188,13 @@ class Supervisor:
             return Memory()
 
     def remember(self, memory: Memory) -> None:
-        document = heartbeats.beside(self.heartbeat, "supervision")
+        self._write("supervision", memory.to_json())
+
+    def _write(self, kind: str, content: str) -> None:
+        document = heartbeats.beside(self.heartbeat, kind)
         if hasattr(document.parent, "mkdir"):
             document.parent.mkdir(parents=True, exist_ok=True)
-        document.write_text(memory.to_json())
+        document.write_text(content)
 
 
 def _heartbeat_age(seen: Observation) -> float:

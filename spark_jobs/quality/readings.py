@@ -10,61 +10,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import reduce
-from operator import or_
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from spark_jobs.gold import bpm_trends
+from spark_jobs.gold.bpm_trends import MINUTE
 from spark_jobs.job import LastRun
 from spark_jobs.quality.comparison import SAMPLES, Finding, Kind, compared, finding
-from spark_jobs.quality.pinned import PROGRESS, Pinned
+from spark_jobs.quality.pinned import Pinned
 from spark_jobs.quality.refused import RECORD, standing
 from spark_jobs.quarantine import QUARANTINE
+from spark_jobs.silver.heart_rate import READING, TOPIC, Offsets, accepted, first_to_arrive, mark, offsets
 from spark_jobs.slices import EVERYTHING, NOTHING, Slice
 from spark_jobs.streaming import readings
 from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, TRENDS
 
-TOPIC = "bpm"
-READING, MINUTE = ("device_id", "read_at"), ("device_id", "minute")
-ARRIVAL = ("ingested_at", "kafka_timestamp", "partition", "offset")
-ONE_MINUTE, ONE_HOUR = timedelta(minutes=1), timedelta(hours=1)
+ONE_HOUR = timedelta(hours=1)
 PAUSE_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class Offsets:
-    """From (inclusive) and to (exclusive) which offset each partition of the topic is looked at."""
-
-    begin: dict[int, int]
-    end: dict[int, int]
-
-    @property
-    def arrived(self) -> Column:
-        """From the beginning on; a partition of which nothing is known yet is looked at whole."""
-        before = [(F.col("partition") == number) & (F.col("offset") < begin) for number, begin in self.begin.items()]
-        return ~reduce(or_, before, F.lit(False))
-
-    @property
-    def done(self) -> Column:
-        """Before the end: all tables of the stream are complete up to there."""
-        before = [(F.col("partition") == number) & (F.col("offset") < end) for number, end in self.end.items()]
-        return reduce(or_, before, F.lit(False))
-
-
-def mark(partition: int) -> str:
-    return f"{MULTIPLEX}:{TOPIC}-{partition}"
-
-
-def offsets(view: Pinned, read: dict[str, int]) -> Offsets:
-    """From where the last clean look ended to what the stream has said to be done with."""
-    rows = (
-        view.table(PROGRESS).select(F.explode("end_offsets").alias("place", "end")).groupBy("place").agg(F.max("end"))
-    )
-    ends = {int(place.rpartition("-")[2]): end for place, end in rows.collect() if place.rpartition("-")[0] == TOPIC}
-    return Offsets({number: read.get(mark(number), 0) for number in ends}, ends)
 
 
 def audit(view: Pinned, patience: float, audited: LastRun | None) -> tuple[list[Finding], dict[str, int]]:
@@ -195,15 +161,7 @@ def _doubted(judged: DataFrame, said: DataFrame) -> Slice:
 def _readings(view: Pinned, keys: Slice, extent: Offsets) -> DataFrame:
     """Of each key the first accepted record to arrive, compared with silver; what the stream is not done with is left
     out."""
-    bronze = view.table(MULTIPLEX).where(F.col("topic") == TOPIC)
-    if not keys.is_everything:  # a reading is at most five minutes ahead of its arrival
-        first = (keys.frame if keys.frame is not None else bronze.limit(0)).agg(F.min(F.to_date("read_at"))).head()
-        bronze = bronze.where(F.col("event_date") >= F.date_sub(F.lit(first[0] if first else None), 1))
-    accepted = keys.among(readings.parsed(bronze).where("reason IS NULL"), *READING)
-    arrival = F.struct(*ARRIVAL)
-    wanted = accepted.groupBy(*READING).agg(
-        F.min_by("bpm", arrival).alias("bpm"), F.min_by(extent.done, arrival).alias("is_done")
-    )
+    wanted = first_to_arrive(accepted(view.table(MULTIPLEX), keys), extent.done)
     found = keys.among(view.table(HEART_RATE), *READING)
     comparison = compared(wanted.select(*READING, "bpm"), found, READING)
     undone = wanted.where("NOT is_done").select(*READING, F.lit(True).alias("undone"))
@@ -221,11 +179,4 @@ def _minutes(view: Pinned, read: dict[str, int], said: DataFrame | None) -> Slic
 
 def _trends(view: Pinned, keys: Slice) -> DataFrame:
     """Trends of some minutes computed anew from silver, compared with gold."""
-    silver = (
-        view.table(HEART_RATE)
-        .where(keys.within("device_id"))
-        .where(keys.within("read_at", "minute", longer=ONE_MINUTE))
-    )
-    of_minutes = keys.among(silver.withColumn("minute", F.date_trunc("minute", "read_at")), *MINUTE)
-    numbered = of_minutes.withColumn("minute", readings.minute_number(F.col("read_at")))
-    return compared(readings.trends(numbered), keys.among(view.table(TRENDS), *MINUTE), MINUTE)
+    return compared(bpm_trends.rows(view, keys), keys.among(view.table(TRENDS), *MINUTE), MINUTE)

@@ -226,6 +226,50 @@ def test_a_stop_by_hand_lasts_until_a_start_by_hand(supervisor: Supervisor, plat
     assert platform.active == 1
 
 
+def test_a_pause_lasts_until_it_is_over(supervisor: Supervisor, platform: Platform) -> None:
+    supervisor.once()
+    assert supervisor.pause(600)
+    supervisor.once()
+    assert platform.active == 0
+    supervisor.resume()
+    assert platform.active == 1
+
+
+def test_a_pause_that_nobody_ends_ends_by_itself(supervisor: Supervisor, platform: Platform) -> None:
+    supervisor.once()
+    supervisor.pause(600)
+    supervisor.clock = lambda: NOW + timedelta(seconds=601)
+    supervisor.once()
+    assert platform.active == 1
+
+
+def test_a_stream_that_was_stopped_before_a_pause_stays_so(supervisor: Supervisor, platform: Platform) -> None:
+    supervisor.once()
+    supervisor.stop()
+    supervisor.pause(600)
+    supervisor.resume()
+    assert platform.active == 0
+
+
+def test_a_person_who_starts_the_stream_ends_the_pause(supervisor: Supervisor, platform: Platform) -> None:
+    supervisor.once()
+    supervisor.pause(600)
+    supervisor.start()
+    assert platform.active == 1
+
+
+def test_a_supervision_that_was_under_way_neither_forgets_nor_breaks_a_pause(
+    supervisor: Supervisor, platform: Platform
+) -> None:
+    memory, seen = supervisor.recall(), supervisor.observe()
+    supervisor.pause(600)
+    supervisor.remember(memory)
+    supervisor.act(supervise.Cure.START, seen)
+    assert platform.active == 0
+    supervisor.once()
+    assert platform.active == 0
+
+
 def test_a_damaged_memory_is_forgotten(supervisor: Supervisor, platform: Platform, tmp_path: Path) -> None:
     (tmp_path / "bpm.supervision").write_text('{"wanted": ')
     supervisor.once()

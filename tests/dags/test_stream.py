@@ -1,0 +1,67 @@
+"""The stream as a rebuild's tasks pause it, and what its jobs tell them."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from include.stream import airflow as stream
+from tests.dags.running import tiny_jobs
+
+
+class Stream:
+    """A supervisor whose stream ends, or does not, when it is paused."""
+
+    def __init__(self, ends: bool | Exception) -> None:
+        self.ends, self.said = ends, []
+
+    def pause(self, seconds: float) -> bool:
+        self.said.append(f"pause {seconds}")
+        if isinstance(self.ends, Exception):
+            raise self.ends
+        return self.ends
+
+    def resume(self):
+        self.said.append("resume")
+        verdict = SimpleNamespace(state="stopped", reason="No run is active.")
+        return verdict, SimpleNamespace(action="start", page="Starts did not help.")
+
+
+@pytest.mark.parametrize(
+    ("ends", "raised", "said"),
+    [
+        pytest.param(True, None, ["pause 60"], id="it ends"),
+        pytest.param(False, stream.StillRuns, ["pause 60", "resume"], id="it does not"),
+        pytest.param(ConnectionError(), ConnectionError, ["pause 60", "resume"], id="nobody answers"),
+    ],
+)
+def test_a_pause_that_fails_does_not_keep_the_stream_from_running(monkeypatch, ends, raised, said):
+    paused = Stream(ends)
+    monkeypatch.setattr(stream, "supervisor", lambda: paused)
+    if raised:
+        with pytest.raises(raised):
+            stream.pause(60)
+    else:
+        stream.pause(60)
+    assert paused.said == said
+
+
+def test_a_page_that_is_due_when_the_stream_goes_on_is_sent(monkeypatch):
+    paged = []
+    monkeypatch.setattr(stream, "supervisor", lambda: Stream(True))
+    monkeypatch.setattr(stream, "page", lambda verdict, told: paged.append(told))
+    assert stream.resume()["action"] == "start"
+    assert paged == ["Starts did not help."]
+
+
+def test_differences_are_those_that_this_rebuild_has_found(tmp_path):
+    with tiny_jobs(tmp_path, {}):
+        (tmp_path / "heartbeats").mkdir()
+        for table, count in (("heart_rate", 2), ("bpm_trends", 3)):
+            file = tmp_path / "heartbeats" / f"bpm.differences.{table}.json"
+            file.write_text(json.dumps({"rebuild": "r1", "differences": count}))
+        assert stream.differences("r1", ["heart_rate", "bpm_trends"]) == 5
+        with pytest.raises(ValueError, match="is of rebuild r1"):
+            stream.differences("r2", ["heart_rate"])
