@@ -218,7 +218,7 @@ MUTATIONS = (
     Mutation(
         "rows that a source lost are not taken away",
         "spark_jobs/incremental.py",
-        '.when(F.col("_wanted").isNull(), "delete")',
+        '.when(F.col("_wanted").isNull(), F.array(F.lit("delete")))',
         '.when(F.col("_wanted").isNull(), None)',
         (f"{INCREMENTAL}::test_a_deleted_source_row_takes_its_row_away",),
     ),
