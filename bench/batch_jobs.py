@@ -1,7 +1,7 @@
 """What the batch jobs of silver and gold cost: `python -m bench.batch_jobs readings | history`.
 
 readings   250,000 readings with their members and sessions into an empty lake, then 1,000 further ones, some times
-history    the same increment on 1x, 10x and 100x history
+history    the same increment on 1x, 10x and 100x history: seconds, and bytes that the server reads from files
 
 The jobs run one after the other in this process against a Spark Connect server as the stack has it, from a cold start;
 the stream's part is measured by `bench.stream_freshness`. `job time` is the time from a job's start to its outcome row.
@@ -15,6 +15,8 @@ import os
 import statistics
 import time
 from collections.abc import Iterable
+
+import psutil
 
 from bench.spark_server import spark_server
 from tests.oracle import ProfileChange, Reading, RegistrationVersion, VisitVersion, WorkoutEvent, World, at
@@ -85,6 +87,12 @@ def measure_readings(pipeline: Pipeline, members: int, rounds: int) -> None:
         )
 
 
+def bytes_read() -> int:
+    """That the Spark server, the one Java child of this process, has read from files and sockets so far."""
+    [server] = [child for child in psutil.Process().children() if child.name() == "java"]
+    return int(server.io_counters().read_chars)
+
+
 def measure_history(pipeline: Pipeline, members: int, rounds: int) -> None:
     """Grow the history by members who do not matter to the increment, and repeat the increment."""
     base, held, number = None, 0, 0
@@ -94,17 +102,24 @@ def measure_history(pipeline: Pipeline, members: int, rounds: int) -> None:
             pipeline.land(world(range(first, min(first + step, members * factor + 1)), 2, SHORT_SECONDS))
         held = members * factor
         pipeline.run_all()
-        seconds = []
+        seconds, read = [], []
         for round_number in range(WARM_UP + rounds):
             pipeline.land(further(200, number, SHORT_SECONDS))
             number += 1
+            before = bytes_read()
             taken = sum(run_jobs(pipeline).values())
             assert len(worked(pipeline)) == 3, "the increment must reach gold"
             if round_number >= WARM_UP:
                 seconds.append(taken)
-        middle = statistics.median(seconds)
+                read.append(bytes_read() - before)
+        middle = (statistics.median(seconds), statistics.median(read) / 1e6)
         base = base or middle
-        print(f"{factor:4}x history ({held:,} members): {middle:.2f} s (of {rounds}), {middle / base:.2f} of 1x")
+        ratios = [now / then for now, then in zip(middle, base, strict=True)]
+        print(
+            f"{factor:4}x history ({held:,} members), median of {rounds}: {middle[0]:.2f} s, {ratios[0]:.2f} of 1x; "
+            f"{middle[1]:.1f} MB read, {ratios[1]:.2f} of 1x",
+            flush=True,
+        )
 
 
 def main() -> None:
