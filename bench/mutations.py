@@ -23,6 +23,7 @@ from rich.table import Table
 REPO = Path(__file__).resolve().parent.parent
 LEFT_BEHIND = shutil.ignore_patterns(".git", ".venv", ".fitness*", "__pycache__", ".*_cache", ".hypothesis")
 PASSED, FAILED = 0, 1  # what pytest returns
+NO_END = 24 * 3600.0  # seconds
 
 FUNCTIONS, INCREMENTAL, WORLDS = (f"tests/spark/test_{name}.py" for name in ("functions", "incremental", "worlds"))
 MESSAGES, HOSTILE, EXTRACTION = (f"tests/spark/test_{name}.py" for name in ("messages", "hostile", "extraction"))
@@ -311,6 +312,13 @@ MUTATIONS = (
         "spark_jobs/bronze/extraction.py",
         'F.col("row_version"), F.col("is_deleted"))',
         'F.col("row_version"), ~F.col("is_deleted"))',
+        (f"{EXTRACTION}::test_deletions_are_seen_beside_insertions_under_open_transactions_and_after_a_return",),
+    ),
+    Mutation(
+        "a run reads from one version later on",
+        "spark_jobs/bronze/extraction.py",
+        "run.outcome.source_versions |= {source.table: high,",
+        "run.outcome.source_versions |= {source.table: high + 1,",
         (f"{EXTRACTION}::test_any_interleaving_of_transactions_and_runs_ends_with_the_table",),
     ),
     Mutation(
@@ -366,7 +374,7 @@ def main(
     """Break the jobs in one place after the other, in a copy, and see that the tests named for it turn red.
 
     The exit code is 0 when every mutation was noticed; 1 when one survived, could not be applied since its text does
-    not stand in its file exactly once, or its tests could not be run.
+    not stand in its file exactly once, or its tests could not be run or are red without it.
     """
     chosen = [m for m in MUTATIONS if not only or any(part in m.name or part in m.file for part in only)]
     if show:
@@ -381,6 +389,11 @@ def main(
         copy = Path(folder) / "repo"
         shutil.copytree(REPO, copy, ignore=LEFT_BEHIND)
         (copy / ".venv").symlink_to((REPO / ".venv").resolve())
+        begun = time.monotonic()
+        if tested(sorted({test for mutation in chosen for test in mutation.tests}), copy, NO_END) != PASSED:
+            console.print("The tests are red without any mutation, so they would say nothing.")
+            raise typer.Exit(1)
+        console.print(f"{time.monotonic() - begun:5.0f} s  all tests are green without a mutation")
         for mutation in chosen:
             begun = time.monotonic()
             result = tried(mutation, copy, 60 * minutes)

@@ -26,6 +26,7 @@ ANCHORS = [
     at("2009-12-31T23:59:30"),  # years ago
     NOW - 3 * HOUR,
 ]
+YEARS_AGO = st.just(ANCHORS[-2])
 STEPS = [0, 1, SECOND, 15 * SECOND, 16 * SECOND, MINUTE, 45 * MINUTE, 3 * HOUR - 1, 3 * HOUR, 3 * HOUR + 1, DAY]
 BPMS = [20.000001, 66.62, 114.0, 132.9999, 133.0, 171.0, 171.3, 249.99, 250.0]
 BIRTHDAYS = [None, date(2006, 3, 1), date(2006, 2, 28), date(2004, 2, 29), date(1989, 3, 1), date(1928, 12, 31)]
@@ -56,7 +57,7 @@ def members(draw: st.DrawFn, number: int, count: int) -> Member:
         return draw(st.lists(kind, max_size=most))
 
     devices = st.sampled_from([*[10 * number] * 6, 10 * number + 1, 10 * neighbour])
-    registered = some(st.tuples(devices, moment_of | st.just(ANCHORS[-2])), 3)
+    registered = some(st.tuples(devices, moment_of | YEARS_AGO | YEARS_AGO), 3)
     registrations = [
         RegistrationVersion(user_id, device, f"mac-{device}", moment, 1000 * number + step)
         for step, (device, moment) in enumerate(registered)
@@ -103,6 +104,12 @@ def members(draw: st.DrawFn, number: int, count: int) -> Member:
     events, readings = [], []
     for session in range(draw(st.integers(0, 2))):
         begin = draw(moment_of)
+        if draw(st.booleans()):  # an ordinary workout: where all is odd, hardly a reading is in a session
+            end = begin + draw(st.sampled_from([MINUTE, 45 * MINUTE, 3 * HOUR]))
+            events += [WorkoutEvent(user_id, 1, session, *told) for told in (("start", begin), ("stop", end))]
+            soon = st.builds(int.__add__, st.just(begin), st.sampled_from(STEPS[:6]))
+            readings += some(st.builds(Reading, st.just(10 * number), soon, st.sampled_from(BPMS)), 8)
+            continue
         around = st.builds(int.__add__, st.just(begin), st.sampled_from([-SECOND, *STEPS]))
         events.append(WorkoutEvent(user_id, 1, session, draw(st.sampled_from(["start", "start", "stop"])), begin))
         events += [
