@@ -35,6 +35,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 def main(
     version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
 ) -> None:
+    os.umask(0o077)  # personal data: what is made from here on is its owner's only
     if version:
         with (REPO / "pyproject.toml").open("rb") as file:
             typer.echo(tomllib.load(file)["project"]["version"])
