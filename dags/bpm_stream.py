@@ -16,14 +16,16 @@ that is alive and does nothing, an old version, growing lag. A heartbeat that is
 within the run, so a hang is noticed within about 75 s.
 
 ## Triage notes
-The log of `supervise` says verdict, reason and deed. `python -m include.stream status` says the same at a terminal.
+The log of `supervise` says verdict, reason and deed. At a terminal `python -m include.stream status` says
+the same (on one machine `./fitness stream status`).
 - **healthy, starting, catching_up**: leave it alone. After an outage catching up is normal; the reason says how far.
 - **stopped, stalled, duplicated, outdated**: it is being mended; look if it is still so after three runs.
 - **Red and paged**: starts did not help, or none would. `failing` names the cause: *paused* means that more was refused
   than the limit allows, usually a new version of a producer or of the stream: deploy the right one and it is rolled.
 - **rewound**: the checkpoint or the topic was exchanged. Nothing is written twice, but find out who did it.
 - One page an incident; it closes after ten minutes of health. Five starts an hour, then one every half hour.
-- To stop it on purpose: `python -m include.stream stop`; `... ensure` starts it and forgets what was tried before.
+- To stop it on purpose: `python -m include.stream stop`; `... ensure` starts it and forgets what was tried before
+  (on one machine `./fitness stream stop` and `... ensure`).
 
 Runbook: `docs/runbooks/bpm_stream.md`.
 """

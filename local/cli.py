@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 import tomllib
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -15,9 +16,11 @@ from rich.table import Table
 
 from local.home import REPO, Home
 from local.jars import JarsMissing
-from local.services import stack
+from local.services import stack, stream
 from local.services.part import PartFailed
 from local.services.parts import PARTS
+
+STREAM_SECONDS = 120
 
 app = typer.Typer(
     add_completion=False,
@@ -35,6 +38,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 def main(
     version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
 ) -> None:
+    os.umask(0o077)  # personal data: what is made from here on is its owner's only
     if version:
         with (REPO / "pyproject.toml").open("rb") as file:
             typer.echo(tomllib.load(file)["project"]["version"])
@@ -125,6 +129,30 @@ def logs(
         raise typer.Exit(1)
     # tail follows the file's name over supervisord's rotation
     os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), str(file)])  # noqa: S606
+
+
+class StreamCommand(StrEnum):
+    STATUS, STOP, ENSURE = "status", "stop", "ensure"
+
+
+@app.command("stream")
+def heart_rate_stream(
+    what: Annotated[StreamCommand, typer.Argument(help="The verdict on it; end it and keep it so; start it.")],
+) -> None:
+    """The heart-rate stream: look at it, stop it, start it. The exit code of `status` is 0 while it is well."""
+    home = _home()
+    if not home.path.exists():
+        _say("nothing runs here")
+        raise typer.Exit(1)
+    try:
+        run = stream.command(home, what, timeout_seconds=STREAM_SECONDS)
+    except subprocess.TimeoutExpired:
+        console.print(f"no end after {STREAM_SECONDS} s; see ./fitness logs bpm_stream", style="red", markup=False)
+        raise typer.Exit(1) from None
+    typer.echo(run.stdout, nl=False)
+    if run.returncode and not run.stdout:
+        console.print(f"{stream.last_line(run)}; see ./fitness status", style="red", markup=False)
+    raise typer.Exit(run.returncode)
 
 
 @app.command()

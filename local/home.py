@@ -66,6 +66,11 @@ class Home:
         return self.path / "logs"
 
     @property
+    def temporary(self) -> Path:
+        """For what processes leave behind; emptied at `up`."""
+        return self.path / "tmp"
+
+    @property
     def ledger(self) -> Path:
         return self.path / "ledger"
 

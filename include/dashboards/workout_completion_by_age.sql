@@ -1,10 +1,12 @@
 -- Completion of workouts by the member's age on the day: the last 30 days that have workouts.
+-- The newest of them may be years old; a day after today is a wrong clock, and would hide all others.
 SELECT
   age_band,
   sum(started)                               AS started,
   sum(completed)                             AS completed,
   round(100 * sum(completed) / sum(started), 1) AS completed_percent
 FROM gold.workout_completion
-WHERE workout_date > (SELECT max(workout_date) FROM gold.workout_completion) - INTERVAL 30 DAYS
+WHERE workout_date > (SELECT max(workout_date) FROM gold.workout_completion WHERE workout_date <= current_date()) - INTERVAL 30 DAYS
+  AND workout_date <= current_date()
 GROUP BY age_band
 ORDER BY age_band = 'unknown', age_band <> 'under 18', age_band

@@ -53,6 +53,8 @@ def environment(home: Home) -> dict[str, str]:
         "API__SECRET_KEY": home.secrets["airflow_jwt"],
         "API_AUTH__JWT_SECRET": home.secrets["airflow_jwt"],
         "LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
+        "LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
+        "LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS": "0o600",
         "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": str(STALE_SECONDS),
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",  # a server of the scheduler's own, which listens everywhere
         "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",  # tasks of a killed scheduler wait no longer

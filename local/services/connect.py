@@ -8,7 +8,7 @@ from http.client import HTTPException
 from include import kafka_connect
 from local.home import REPO, Home
 from local.jars import jar_folder
-from local.services.java import archive_flags, java
+from local.services.java import archive_flags, common_flags, java
 from local.services.kafka import LOGGING
 from local.services.part import Launch, Part, base_environment, get, reason
 
@@ -62,7 +62,7 @@ def _prepare(home: Home) -> Launch:
         "FITNESS_CDC_PASSWORD": home.secrets["capture_password"],
     }
     flags = ["-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
-    flags += [*archive_flags(home, "connect"), f"-Dlog4j2.configurationFile={LOGGING}", "-Djava.awt.headless=true"]
+    flags += [*common_flags(home), *archive_flags(home, "connect"), f"-Dlog4j2.configurationFile={LOGGING}"]
     program = ["-cp", f"{jar_folder('connect')}/*", "org.apache.kafka.connect.cli.ConnectDistributed", str(settings)]
     return Launch([java(), *flags, *program], environment, folder)
 

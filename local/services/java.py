@@ -68,6 +68,11 @@ def _major(version: str) -> int:
     return int(numbers[1] if numbers[0] == "1" else numbers[0])
 
 
+def common_flags(home: Home) -> list[str]:
+    """Flags of every JVM of the stack. Java does not look at TMPDIR: what it unpacks would stay in /tmp."""
+    return [f"-Djava.io.tmpdir={home.temporary}", "-Djava.awt.headless=true"]
+
+
 def archive_flags(home: Home, name: str, write: bool = True) -> list[str]:
     """Flags that read an archive of loaded classes; if there is none yet and `write`, that write one at a clean stop.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from include.kafka import topics
 from local.home import Home
 from local.jars import jar_folder
-from local.services.java import archive_flags, java
+from local.services.java import archive_flags, common_flags, java
 from local.services.part import Launch, Part, PartFailed, base_environment, listens, reason
 
 LOGGING = Path(__file__).with_name("log4j2.properties")
@@ -60,13 +60,19 @@ def _prepare(home: Home) -> Launch:
     if not (folder / "data" / "meta.properties").exists():
         shutil.rmtree(folder / "data", ignore_errors=True)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = [java(), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", f"-Dlog4j2.configurationFile={LOGGING}"]
+        command = [
+            java(),
+            *common_flags(home),
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+UseSerialGC",
+            f"-Dlog4j2.configurationFile={LOGGING}",
+        ]
         command += ["-cp", classpath, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster]
         run = subprocess.run([*command, "-c", str(settings)], env=environment, capture_output=True, text=True)
         if run.returncode != 0:
             raise PartFailed(f"Kafka could not make its data folder: {(run.stderr or run.stdout).strip()[-600:]}")
     flags = ["-Xms128m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
-    flags += [*archive_flags(home, "kafka"), f"-Dlog4j2.configurationFile={LOGGING}", "-Djava.awt.headless=true"]
+    flags += [*common_flags(home), *archive_flags(home, "kafka"), f"-Dlog4j2.configurationFile={LOGGING}"]
     return Launch([java(), *flags, "-cp", classpath, "kafka.Kafka", str(settings)], environment, folder)
 
 

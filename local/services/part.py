@@ -18,6 +18,9 @@ INHERITED = (
     "HOME", "USER", "LOGNAME", "PATH", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "JAVA_HOME", "XDG_CACHE_HOME",
 )  # fmt: skip
 
+# A socket of multiprocessing adds 32 to its folder, and may have 107 in all.
+SOCKET_FOLDER_BYTES = 75
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -61,6 +64,8 @@ class PartFailed(Exception):
 def base_environment(home: Home) -> dict[str, str]:
     """The environment that every process of the stack starts from."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    if len(os.fsencode(home.temporary)) <= SOCKET_FOLDER_BYTES:
+        inherited["TMPDIR"] = str(home.temporary)
     return inherited | home.environment | {"LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
 
 

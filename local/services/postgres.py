@@ -46,6 +46,9 @@ def binaries() -> Path:
     return Path(next(iter(folders))) / "pginstall18" / "bin"
 
 
+PASSABLE = 0o711  # of a home: another account may go through it, to what is its own
+
+
 def data_folder(home: Home) -> Path:
     return home.path / "postgres" / "data"
 
@@ -71,14 +74,15 @@ def as_plain_user(home: Home) -> list[str]:
             continue
         prefix = [str(setpriv), f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
         folder = data_folder(home).parent
-        reachable = [*prefix, "test", "-x", str(folder), "-a", "-x", str(binaries() / "postgres")]
+        home.path.chmod(PASSABLE)
+        reachable = [*prefix, "test", "-x", str(home.path), "-a", "-x", str(binaries() / "postgres")]
         if subprocess.run(reachable, capture_output=True).returncode == 0:
             for path in (folder, *folder.rglob("*")):
                 os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
             return prefix
     raise PartFailed(
         "PostgreSQL does not run as root; this machine allows no user namespaces, and no plain account can enter "
-        f"{data_folder(home).parent} and {binaries()}. Run as an ordinary user, or set FITNESS_HOME to a folder "
+        f"{home.path} and {binaries()}. Run as an ordinary user, or set FITNESS_HOME to a folder "
         "that all may enter."
     )
 

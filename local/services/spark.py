@@ -12,7 +12,7 @@ from pathlib import Path
 
 from local.home import Home
 from local.jars import jar_folder
-from local.services.java import archive_flags, java_home
+from local.services.java import archive_flags, common_flags, java_home
 from local.services.part import Launch, Part, base_environment, listens, reason
 
 FLAGS = ("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
@@ -46,6 +46,7 @@ def settings(home: Home) -> dict[str, str]:
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.hadoop.fs.permissions.umask-mode": "077",  # Hadoop has one of its own beside the process's
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "true",
         "spark.sql.warehouse.dir": str(home.path / "spark" / "warehouse"),
@@ -77,7 +78,11 @@ def cluster_environment(home: Home, arguments: Sequence[str] = ()) -> dict[str, 
     filled folder there; the archive halves the start (it is the server's: same jars, same order).
     """
     folder = configuration_folder(home)
+<<<<<<< HEAD
     flags = [*FLAGS, *LATE_C2, *archive_flags(home, "spark", write=False)]
+=======
+    flags = [*FLAGS, *common_flags(home), *archive_flags(home, "spark", write=False)]
+>>>>>>> wt-c
     flags.append(f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}")
     submit = ["--properties-file", str(folder / "spark-defaults.conf"), "--driver-java-options", " ".join(flags)]
     return {
@@ -92,7 +97,7 @@ def cluster_environment(home: Home, arguments: Sequence[str] = ()) -> dict[str, 
 def write_configuration(home: Home) -> Path:
     """Write spark-defaults.conf and log4j2.properties; returns their folder."""
     folder = configuration_folder(home)
-    for needed in (folder, home.path / "spark" / "scratch", home.lake, home.checkpoints):
+    for needed in (folder, home.path / "spark" / "scratch", home.temporary, home.lake, home.checkpoints):
         needed.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{name} {value}\n" for name, value in settings(home).items())
     for name, text in {"spark-defaults.conf": lines, "log4j2.properties": _LOGGING}.items():
@@ -141,8 +146,8 @@ def _prepare(home: Home) -> Launch:
         **NATIVE,
         **home.spark_environment,
     }
-    flags = ["-Xms256m", *FLAGS, *archive_flags(home, "spark")]
-    flags += [f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}", "-Djava.awt.headless=true"]
+    flags = ["-Xms256m", *FLAGS, *common_flags(home), *archive_flags(home, "spark")]
+    flags.append(f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}")
     options = {
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": str(home.port("spark")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import os
 import shutil
 import threading
 import time
@@ -16,13 +17,14 @@ from typing import Any
 
 from local import jars
 from local.home import Home
-from local.services import java, stream
+from local.services import java, postgres, stream
 from local.services.part import Part, PartFailed, free_bytes, reason
 from local.services.parts import PARTS, STOP_ORDER
 from local.services.supervisor import WATCH, Process, Supervisor, port_owner, sweep
 
 Say = Callable[[str], None]
 
+LOCK = ".lock"
 DISK_WANTED_BYTES = 2 * 1024**3
 JVM_ARCHIVES = ("kafka", "connect", "spark")
 OPTIONAL = frozenset({"simulator"})
@@ -41,7 +43,7 @@ class Trouble:
 def locked(home: Home, say: Say) -> Iterator[None]:
     """One `up`, `down` or `reset` of a stack at a time; a second one waits."""
     home.path.mkdir(parents=True, exist_ok=True)
-    with (home.path / ".lock").open("w") as lock:
+    with (home.path / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -56,6 +58,7 @@ def up(home: Home, say: Say, without: frozenset[str] = frozenset()) -> list[Trou
     Raises PartFailed or JarsMissing, with a sentence for people, when nothing could be tried.
     """
     with locked(home, say):
+        close(home)
         free = free_bytes(home.path)
         if free < DISK_WANTED_BYTES:
             raise PartFailed(
@@ -70,11 +73,28 @@ def up(home: Home, say: Say, without: frozenset[str] = frozenset()) -> list[Trou
             if orphans:
                 say(f"ended {orphans} processes that a lost supervisor left behind")
             _require_free_ports(home, ["supervisor", *(port for part in PARTS.values() for port in part.ports)])
+            shutil.rmtree(home.temporary, ignore_errors=True)
+        home.temporary.mkdir(exist_ok=True)
         supervisor.start(PARTS.values())
         states = supervisor.processes()
         idle = [part for part in PARTS.values() if states[part.name].pid is None and part.name not in without]
         _require_free_ports(home, [port for part in idle for port in part.ports])
         return _Start(home, supervisor, say, without).run()
+
+
+def close(home: Home) -> None:
+    """Let nobody but its owner into a home, also into one that was made when everybody might enter.
+
+    A folder that holds more than a stack's state is somebody else's too (FITNESS_HOME=/tmp) and stays as open as it is.
+    """
+    for name in STATE:
+        path = home.path / name
+        if path.exists():
+            path.chmod(0o700 if path.is_dir() else 0o600)
+    if {path.name for path in home.path.iterdir()} <= {*STATE, LOCK}:
+        folder = postgres.data_folder(home).parent
+        foreign = folder.exists() and folder.stat().st_uid != os.geteuid()
+        home.path.chmod(postgres.PASSABLE if foreign else 0o700)
 
 
 def _require_free_ports(home: Home, names: list[str]) -> None:
@@ -234,7 +254,7 @@ def last_lines(home: Home, part: str, count: int = 15) -> list[str]:
 # What a stack keeps below its home; `reset` deletes nothing else, whatever FITNESS_HOME points to.
 STATE = (
     "airflow", "checkpoints", "connect", "dbfs", "heartbeats", "kafka", "lake", "ledger", "logs", "postgres", "run",
-    "spark", "workspace", "secrets.json",
+    "spark", "tmp", "workspace", "secrets.json",
 )  # fmt: skip
 
 
@@ -248,4 +268,4 @@ def reset(home: Home, say: Say) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        (home.path / ".lock").unlink()
+        (home.path / LOCK).unlink()

@@ -28,9 +28,9 @@ def up(home: Home) -> str | None:
     """Make sure that the stream's job exists and runs, and wait for its heartbeat. None, or why it is not well."""
     if state(home)["verdict"] == "healthy":
         return None
-    run = _command(home, "ensure", timeout_seconds=120)
+    run = command(home, "ensure", timeout_seconds=120)
     if run.returncode != 0:
-        return f"it could not be started: {_last_line(run)}"
+        return f"it could not be started: {last_line(run)}"
     give_up = time.monotonic() + PATIENCE_SECONDS
     while trouble := state(home)["trouble"]:
         if time.monotonic() > give_up:
@@ -42,7 +42,7 @@ def up(home: Home) -> str | None:
 def down(home: Home) -> None:
     """Let the stream finish its batch and end. What does not end is ended with the workspace."""
     try:
-        _command(home, "stop", timeout_seconds=DRAIN_SECONDS)
+        command(home, "stop", timeout_seconds=DRAIN_SECONDS)
     except subprocess.TimeoutExpired:
         return
 
@@ -103,9 +103,10 @@ def process_id(home: Home) -> int | None:
     return None
 
 
-def _command(home: Home, command: str, timeout_seconds: float) -> subprocess.CompletedProcess[str]:
+def command(home: Home, name: str, timeout_seconds: float) -> subprocess.CompletedProcess[str]:
+    """What `python -m include.stream NAME` says in the stack's environment. Raises subprocess.TimeoutExpired."""
     return subprocess.run(
-        [sys.executable, "-m", "include.stream", command],
+        [sys.executable, "-m", "include.stream", name],
         env=base_environment(home) | home.secret_environment,
         cwd=REPO,
         capture_output=True,
@@ -114,6 +115,6 @@ def _command(home: Home, command: str, timeout_seconds: float) -> subprocess.Com
     )
 
 
-def _last_line(run: subprocess.CompletedProcess[str]) -> str:
+def last_line(run: subprocess.CompletedProcess[str]) -> str:
     lines = (run.stderr + run.stdout).strip().splitlines()
     return lines[-1][:400] if lines else f"exit code {run.returncode}"

@@ -57,7 +57,7 @@ pidfile={quoted(home.path / "run" / "supervisord.pid")}
 childlogdir={quoted(home.logs)}
 directory={quoted(home.path / "run")}
 silent=true
-umask=022
+umask=077
 
 [inet_http_server]
 port=127.0.0.1:{home.port("supervisor")}

@@ -62,7 +62,8 @@ def simulate(
         typer.Option(
             min=0,
             help="Seconds to wait, at the end, until the pipeline has read the registrations, before some members get "
-            "another device or delete their account. What could not be told then is told by the same command later.",
+            "another device or delete their account. What could not be told then is told by the same command later; "
+            "with 0 nothing is said about it.",
         ),
     ] = 120.0,
 ) -> None:
@@ -112,7 +113,7 @@ def simulate(
             told = tell(versions_apart(world(story)), ledger, sources, stop, clock, rate, on_told, on_pause)
             progress.update(task, completed=until - since, note="")
     _summarise(told, time.monotonic() - began, folder)
-    if not ledgers.is_complete(folder):
+    if wait_for_extraction and not ledgers.is_complete(folder):
         console.print(
             "Some members' new devices and deletions are not told yet: the pipeline has not read the registrations "
             "that they overwrite. Give the same command again later.",

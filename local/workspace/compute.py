@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -28,18 +28,30 @@ def python_file(location: str, home: Home) -> Path:
     if location.startswith(WORKSPACE_ROOT):
         file = _below(REPO, location.removeprefix(WORKSPACE_ROOT))
     elif location.startswith("dbfs:/"):
-        file = _below(home.path / "dbfs", location.removeprefix("dbfs:/").lstrip("/"))
+        file = _below(home.path / "dbfs", location.removeprefix("dbfs:/"))
     elif location.startswith("file:"):
         file = Path(unquote(urlsplit(location).path))
     else:
         file = Path(location)
-    if file is None or not file.is_absolute() or not file.is_file():
+    if file is None or not file.is_absolute() or not _is_file(file):
         raise LaunchError(f"Cannot read the python file {location}: there is no such file in this workspace.")
     return file
 
 
 def _below(root: Path, relative: str) -> Path | None:
-    return None if ".." in PurePosixPath(relative).parts else root / relative
+    """The file that `relative` names, links followed; None when it is not below `root`."""
+    try:
+        file = (root / relative.lstrip("/")).resolve()
+    except (OSError, ValueError):  # a circle of links; a NUL
+        return None
+    return file if file.is_relative_to(root.resolve()) else None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def session_url(home: Home, session_id: str) -> str:

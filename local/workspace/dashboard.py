@@ -33,7 +33,7 @@ def labels(rows: Rows, column: str) -> list[str]:
 def draw_bpm(rows: Rows) -> list[Markup]:
     minutes = [label[11:16] for label in labels(rows, "minute")]
     heart = band_chart(
-        "Lowest, average and highest heart rate by minute",
+        "Heart rate by minute",
         minutes,
         numbers(rows, "lowest_bpm"),
         numbers(rows, "average_bpm"),
@@ -49,7 +49,7 @@ def draw_bpm(rows: Rows) -> list[Markup]:
 def draw_completion(rows: Rows) -> list[Markup]:
     days = [label[5:] for label in labels(rows, "workout_date")]
     series = [(name, numbers(rows, name)) for name in ("completed", "abandoned", "open")]
-    return [stacked_bars("Workouts by day: completed, abandoned, open", days, series, "workouts")]
+    return [stacked_bars("Workouts by day", days, series, "workouts")]
 
 
 def draw_gyms(rows: Rows) -> list[Markup]:

@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 
 from local.workspace import joblog, payloads, states
+from local.workspace.bodies import Arguments, without_nul
 from local.workspace.engine import Engine
 from local.workspace.errors import ApiError, invalid
-from local.workspace.payloads import parse
+from local.workspace.payloads import Int64, is_int64, parse
 from local.workspace.states import Attempt, Phase, Repair, Result, Run, Stop
 from local.workspace.store import Job, RunFilter
 
 USER = "fitness@localhost"
 ARRAY_PAGE = 100  # Databricks returns at most so many tasks of a run or job at once
 OUTPUT_BYTES = 5 * 1024 * 1024 // 16
-
-
-async def arguments(request: Request) -> dict[str, Any]:
-    """Query string and JSON body together; a GET may bring either."""
-    given: dict[str, Any] = dict(request.query_params)
-    if await request.body():
-        try:
-            body = await request.json()
-        except ValueError:
-            raise ApiError(400, "MALFORMED_REQUEST", "The body is not valid JSON.") from None
-        if not isinstance(body, dict):
-            raise ApiError(400, "MALFORMED_REQUEST", "The body must be a JSON object.")
-        given |= body
-    return given
-
-
-Arguments = Annotated[dict[str, Any], Depends(arguments)]
 
 
 # ---- what the API says about runs (pure)
@@ -213,7 +197,7 @@ def output_json(engine: Engine, base_url: str, run: Run, attempt: Attempt) -> di
 
 
 def routes(engine: Engine, base_url: str) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(dependencies=[Depends(without_nul)])
 
     def route(method: str, path: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         def register(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -363,19 +347,19 @@ def routes(engine: Engine, base_url: str) -> APIRouter:
         return {}
 
     @router.get("/api/2.0/permissions/jobs/{job_id}")
-    def permissions(job_id: int) -> dict[str, Any]:
+    def permissions(job_id: Int64) -> dict[str, Any]:
         engine.job(job_id)
         with engine.lock:
             return permissions_json(job_id, engine.store.permissions(job_id))
 
     @router.get("/api/2.0/permissions/jobs/{job_id}/permissionLevels")
-    def permission_levels(job_id: int) -> dict[str, Any]:
+    def permission_levels(job_id: Int64) -> dict[str, Any]:
         engine.job(job_id)
         levels = ("CAN_VIEW", "CAN_MANAGE_RUN", "IS_OWNER", "CAN_MANAGE")
         return {"permission_levels": [{"permission_level": level, "description": level} for level in levels]}
 
     @router.api_route("/api/2.0/permissions/jobs/{job_id}", methods=["PUT", "PATCH"])
-    def set_permissions(job_id: int, given: Arguments, request: Request) -> dict[str, Any]:
+    def set_permissions(job_id: Int64, given: Arguments, request: Request) -> dict[str, Any]:
         engine.job(job_id)
         wanted = given.get("access_control_list", [])
         if not isinstance(wanted, list) or not all(isinstance(one, dict) for one in wanted):
@@ -413,7 +397,7 @@ def page_anchor(token: str) -> tuple[str, int]:
     """`n123` pages on after id 123, `p123` back before it; empty is the first page."""
     if not token:
         return "", 0
-    if token[0] not in "np" or not token[1:].isdecimal():
+    if token[0] not in "np" or not is_int64(token[1:]):
         raise invalid(f"page_token {token!r} was not given out by this server.")
     return token[0], int(token[1:])
 

@@ -16,6 +16,7 @@ from local.workspace import joblog, payloads, states
 from local.workspace.access import Gate
 from local.workspace.engine import Engine
 from local.workspace.errors import ApiError, invalid
+from local.workspace.payloads import Int64, is_int64
 from local.workspace.states import Attempt, Result, Run
 from local.workspace.store import RunFilter
 
@@ -101,7 +102,7 @@ def routes(engine: Engine, gate: Gate, board: boards.Dashboard) -> APIRouter:
 
     @router.get("/runs")
     def runs(request: Request, state: str = "", job_id: str = "", before: str = "") -> Response:
-        if (state and state not in STATES) or not (job_id or "0").isdecimal() or not (before or "0").isdecimal():
+        if (state and state not in STATES) or not is_int64(job_id or "0") or not is_int64(before or "0"):
             raise invalid("runs: state, job_id or before is not one that this page links to.")
         wanted = RunFilter(
             job_id=int(job_id) if job_id else None,
@@ -117,7 +118,7 @@ def routes(engine: Engine, gate: Gate, board: boards.Dashboard) -> APIRouter:
         )
 
     @router.get("/runs/{run_id}")
-    def one_run(request: Request, run_id: int) -> Response:
+    def one_run(request: Request, run_id: Int64) -> Response:
         run, asked = engine.find(run_id)
         attempts = engine.attempts(run.id)
         shown = asked or next((a for a in attempts if a.result is Result.FAILED), attempts[-1] if attempts else None)
@@ -139,20 +140,20 @@ def routes(engine: Engine, gate: Gate, board: boards.Dashboard) -> APIRouter:
         )
 
     @router.get("/runs/{run_id}/log")
-    def run_log(run_id: int, offset: int = 0) -> Response:
+    def run_log(run_id: Int64, offset: Int64 = 0) -> Response:
         _, attempt = engine.find(run_id)
         if attempt is None:
             raise invalid(f"{run_id} is not the run of a task.")
         return JSONResponse(log_json(engine, attempt, offset))
 
     @router.post("/runs/{run_id}/cancel")
-    def cancel(request: Request, run_id: int, form_token: str = Form("")) -> Response:
+    def cancel(request: Request, run_id: Int64, form_token: str = Form("")) -> Response:
         check_form(request, form_token)
         engine.cancel(run_id)
         return RedirectResponse(f"/runs/{run_id}", 303)
 
     @router.post("/runs/{run_id}/repair")
-    def repair(request: Request, run_id: int, form_token: str = Form("")) -> Response:
+    def repair(request: Request, run_id: Int64, form_token: str = Form("")) -> Response:
         check_form(request, form_token)
         run = engine.run(run_id)
         past = run.repairs[-1].id or None
@@ -165,7 +166,7 @@ def routes(engine: Engine, gate: Gate, board: boards.Dashboard) -> APIRouter:
         return page(request, "jobs.html", rows=rows)
 
     @router.post("/jobs/{job_id}/run")
-    def run_job(request: Request, job_id: int, form_token: str = Form("")) -> Response:
+    def run_job(request: Request, job_id: Int64, form_token: str = Form("")) -> Response:
         check_form(request, form_token)
         return RedirectResponse(f"/runs/{engine.run_now(payloads.RunNow(job_id=job_id)).id}", 303)
 

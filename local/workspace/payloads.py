@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, Self
 
+from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from local.workspace import references, states
@@ -16,7 +17,13 @@ MAX_PARAMETERS_BYTES = 10_000  # Databricks' limit for python_params of run-now 
 
 TaskKey = Annotated[str, StringConstraints(pattern=r"^[\w\-]{1,100}$")]
 Token = Annotated[str, StringConstraints(max_length=64)]
-NonNegative = Annotated[int, Field(ge=0)]
+Int64 = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]  # what SQLite keeps
+NonNegative = Annotated[Int64, Ge(0)]
+
+
+def is_int64(text: str) -> bool:
+    """Whether a text is a number that is not negative and fits."""
+    return text.isdecimal() and len(text) < 20 and int(text) < 2**63
 
 
 class Payload(BaseModel):
@@ -47,7 +54,7 @@ class Task(Payload):
     existing_cluster_id: str | None = None
     new_cluster: dict[str, Any] | None = None
     timeout_seconds: NonNegative = 0
-    max_retries: Annotated[int, Field(ge=-1)] = 0
+    max_retries: Annotated[Int64, Ge(-1)] = 0
     min_retry_interval_millis: NonNegative = 0
     retry_on_timeout: bool = False
     disabled: bool = False
@@ -150,18 +157,18 @@ class Overrides(Payload):
 
 
 class RunNow(Overrides):
-    job_id: int
+    job_id: Int64
     idempotency_token: Token | None = None
     only: list[str] = []
     queue: Queue | None = None
 
 
 class RepairRun(Overrides):
-    run_id: int
+    run_id: Int64
     rerun_tasks: list[TaskKey] = []
     rerun_all_failed_tasks: bool = False
     rerun_dependent_tasks: bool = False
-    latest_repair_id: int | None = None
+    latest_repair_id: Int64 | None = None
 
     @model_validator(mode="after")
     def says_what_to_run(self) -> Self:
@@ -171,22 +178,22 @@ class RepairRun(Overrides):
 
 
 class UpdateJob(Payload):
-    job_id: int
+    job_id: Int64
     new_settings: dict[str, Any] = {}
     fields_to_remove: list[str] = []
 
 
 class ResetJob(Payload):
-    job_id: int
+    job_id: Int64
     new_settings: JobSettings
 
 
 class JobId(Payload):
-    job_id: int
+    job_id: Int64
 
 
 class RunId(Payload):
-    run_id: int
+    run_id: Int64
 
 
 class GetRun(RunId):
@@ -196,7 +203,7 @@ class GetRun(RunId):
 
 
 class CancelAll(Payload):
-    job_id: int | None = None
+    job_id: Int64 | None = None
     all_queued_runs: bool = False
 
 
@@ -212,7 +219,7 @@ class ListRuns(Payload):
     limit: Annotated[int, Field(ge=0, le=25)] = 20
     offset: NonNegative = 0
     page_token: str = ""
-    job_id: int | None = None
+    job_id: Int64 | None = None
     active_only: bool = False
     completed_only: bool = False
     expand_tasks: bool = False

@@ -6,10 +6,11 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from local.workspace.bodies import Arguments
 from local.workspace.compute import LaunchError, python_file
 from local.workspace.engine import Engine
 from local.workspace.errors import ApiError, invalid
-from local.workspace.jobs_api import USER, Arguments
+from local.workspace.jobs_api import USER
 
 CLUSTER_ID = "local-spark-connect"
 SPARK_VERSION = "18.x-scala2.13"

@@ -148,7 +148,7 @@ def main(folder: Path) -> int:
     result = {"outcome": "exited", "exit_code": None, "error": "", "start_ms": round(started * 1000)}
     try:
         job = start(spec, folder / "log")
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in an argument
         result["error"] = f"The job could not be started: {error}."
     else:
         (folder / "job").write_text(str(job.pid))

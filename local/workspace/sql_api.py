@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import Field, StringConstraints
 
+from local.workspace.bodies import Arguments
 from local.workspace.errors import ApiError, invalid, unknown
-from local.workspace.jobs_api import Arguments
 from local.workspace.payloads import Payload, parse
 from local.workspace.platform_api import WAREHOUSE_ID
 from local.workspace.warehouse import (

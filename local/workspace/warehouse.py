@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from local.home import Home
 from local.workspace.compute import session_url
 
 if TYPE_CHECKING:
+    import pyarrow
     from pyspark.sql.connect.session import SparkSession
     from pyspark.sql.types import DataType, StructType
 
@@ -180,8 +181,56 @@ def _batches(session: SparkSession, frame: Any) -> Iterator[list[tuple[Any, ...]
 
     for part in session.client.to_table_as_iterator(frame._plan.to_proto(session.client), {}):
         if isinstance(part, pyarrow.Table):
-            columns = [part.column(number).to_pylist() for number in range(part.num_columns)]
+            columns = [python_values(column) for column in part.columns]
             yield list(zip(*columns, strict=True))
+
+
+def python_values(column: pyarrow.ChunkedArray) -> list[Any]:
+    """The values of a column, dates as days and timestamps as microseconds since 1970.
+
+    Python's own know the years 1 to 9999 only, Spark's go far beyond.
+    """
+    return column.cast(_counted(column.type)).to_pylist()
+
+
+def _counted(kind: pyarrow.DataType) -> pyarrow.DataType:
+    """The type with numbers in place of its dates and timestamps."""
+    import pyarrow
+    from pyarrow import types
+
+    if types.is_timestamp(kind):
+        return pyarrow.int64()
+    if types.is_date32(kind):
+        return pyarrow.int32()
+    if types.is_list(kind):
+        return pyarrow.list_(kind.value_field.with_type(_counted(kind.value_type)))
+    if types.is_map(kind):
+        key, item = kind.key_field, kind.item_field
+        return pyarrow.map_(key.with_type(_counted(key.type)), item.with_type(_counted(item.type)))
+    if types.is_struct(kind):
+        return pyarrow.struct([one.with_type(_counted(one.type)) for one in kind])
+    return kind
+
+
+CYCLE_DAYS = 146_097  # the calendar repeats every 400 years
+DAY_MICROSECONDS = 86_400_000_000
+
+
+def day_text(days: int) -> str:
+    """A day, counted from 1970-01-01, in ISO 8601; as Java spells years that have not four digits."""
+    cycles, rest = divmod(days, CYCLE_DAYS)
+    day = date(1970, 1, 1) + timedelta(rest)
+    year = day.year + 400 * cycles
+    sign = "-" if year < 0 else "+" if year > 9999 else ""
+    return f"{sign}{abs(year):04d}-{day.month:02d}-{day.day:02d}"
+
+
+def time_text(microseconds: int) -> str:
+    """A time, counted from 1970, in ISO 8601 with milliseconds, or with microseconds where it has them."""
+    days, rest = divmod(microseconds, DAY_MICROSECONDS)
+    seconds, fraction = divmod(rest, 1_000_000)
+    spelled = f"{fraction:06d}" if fraction % 1000 else f"{fraction // 1000:03d}"
+    return f"{day_text(days)}T{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{spelled}"
 
 
 def as_sql_text(text: str) -> str:
@@ -232,12 +281,10 @@ def _plain(value: Any, kind: Any) -> Any:
         return {str(cell(key, kind.keyType)): _plain(one, kind.valueType) for key, one in pairs}
     if name == "struct":
         return {one.name: _plain(value[one.name], one.dataType) for one in kind.fields}
-    if isinstance(value, datetime):
-        text = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-        spelled = text.isoformat(timespec="milliseconds" if value.microsecond % 1000 == 0 else "microseconds")
-        return spelled + ("Z" if name == "timestamp" else "")
-    if isinstance(value, date):
-        return value.isoformat()
+    if name == "date":
+        return day_text(value)
+    if name in ("timestamp", "timestamp_ntz"):
+        return time_text(value) + ("Z" if name == "timestamp" else "")
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, float) and not math.isfinite(value):

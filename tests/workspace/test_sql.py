@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from databricks.sdk.service import sql
 
@@ -47,9 +48,23 @@ def spark(server: Server) -> Iterator[Server]:
         yield server
 
 
+GOLD = {
+    "gold.workout_completion": (
+        " (DATE '2026-05-01', 1, '25-35', 4, 3, 1, 0, 0.75), (DATE '2026-05-02', 1, '<b>x</b>', 2, 2, 0, 0, 1.0),"
+        " (DATE '2999-01-01', 1, '25-35', 1, 0, 0, 1, 0.0)"
+    ),
+    "gold.gym_activity": (
+        " (DATE '2026-05-01', 1, 5, 'aa', 2, array(), 60.0, 0.0), (DATE '2999-01-01', 9, 5, 'aa', 1, array(), 1.0, 0.0)"
+    ),
+    "gold.bpm_trends": (
+        " (7, TIMESTAMP '2026-05-01 10:00:00', 60, 70, 80, 12), (7, TIMESTAMP '2999-01-01 00:00:00', 60, 70, 80, 12)"
+    ),
+}
+
+
 @pytest.fixture(scope="module")
 def gold(spark: Server) -> Server:
-    """As the gold job would leave it; the workspace server has yet to notice."""
+    """As the gold jobs would leave it, with a row of a clock that is wrong; the server has yet to notice."""
     from pyspark.sql.connect.session import SparkSession
 
     from spark_jobs import declarations
@@ -57,11 +72,9 @@ def gold(spark: Server) -> Server:
 
     session = SparkSession.builder.remote(session_url(spark.home, "00000000-0000-4000-8000-000000000001")).create()
     platform = Platform(storage_root=str(spark.home.lake))
-    declarations.register(session, platform, "spark_catalog", "gold.workout_completion")  # type: ignore[arg-type]
-    session.sql(
-        "INSERT INTO gold.workout_completion VALUES"
-        " (DATE '2026-05-01', 1, '25-35', 4, 3, 1, 0, 0.75), (DATE '2026-05-02', 1, '<b>x</b>', 2, 2, 0, 0, 1.0)"
-    ).collect()
+    for table, values in GOLD.items():
+        declarations.register(session, platform, "spark_catalog", table)  # type: ignore[arg-type]
+        session.sql(f"INSERT INTO {table} VALUES {values}").collect()
     session.client.release_session()
     session.client.close()
     return spark
@@ -114,6 +127,23 @@ def test_values_come_as_text_with_their_types(spark: Server) -> None:
     assert (columns["m"].type_precision, columns["m"].type_scale) == (10, 2)
 
 
+def test_days_and_times_of_any_year_are_returned(spark: Server) -> None:
+    said = execute(
+        spark,
+        "SELECT TIMESTAMP '+10000-01-01 00:00:00', TIMESTAMP '0000-03-01 00:00:00', DATE '-0044-03-15',"
+        " array(DATE '+12345-06-07'), named_struct('at', TIMESTAMP '-0001-01-01 00:00:00')",
+    )
+    assert rows(said) == [
+        [
+            "+10000-01-01T00:00:00.000Z",
+            "0000-03-01T00:00:00.000Z",
+            "-0044-03-15",
+            '["+12345-06-07"]',
+            '{"at":"-0001-01-01T00:00:00.000Z"}',
+        ]
+    ]
+
+
 def test_parameters_are_values_and_never_sql(spark: Server) -> None:
     evil = "x' OR 1=1; DROP TABLE a -- \" \\ ü"
     said = execute(
@@ -159,12 +189,10 @@ def test_a_statement_can_be_cancelled(spark: Server) -> None:
 
 
 def test_tables_are_known_once_they_exist(gold: Server) -> None:
-    assert rows(execute(gold, "SELECT sum(started) FROM gold.workout_completion")) == [["6"]]
+    assert rows(execute(gold, "SELECT sum(started) FROM gold.workout_completion")) == [["7"]]
 
 
 def test_the_dashboard_shows_gold_and_no_html_of_its_data(gold: Server) -> None:
-    import httpx
-
     headers = {"Authorization": f"Bearer {gold.token}"}
     with httpx.Client(base_url=gold.home.workspace_url, headers=headers, timeout=120) as browser:
         by_day = browser.get("/dashboard/workout_completion").json()
@@ -175,6 +203,19 @@ def test_the_dashboard_shows_gold_and_no_html_of_its_data(gold: Server) -> None:
     ]
     assert "<svg" in by_day["html"] and by_day["updated"]
     assert "&lt;b&gt;x" in by_age["html"] and "<b>x" not in by_age["html"]
+
+
+def test_a_row_of_the_future_hides_no_other(gold: Server) -> None:
+    headers = {"Authorization": f"Bearer {gold.token}"}
+    with httpx.Client(base_url=gold.home.workspace_url, headers=headers, timeout=120) as browser:
+        views = ("workout_completion", "workout_completion_by_age", "gym_activity", "bpm_trends")
+        shown = {name: browser.get(f"/dashboard/{name}").json()["rows"] for name in views}
+    assert {name: [next(iter(row.values())) for row in rows] for name, rows in shown.items()} == {
+        "workout_completion": ["2026-05-01", "2026-05-02"],
+        "workout_completion_by_age": ["25-35", "<b>x</b>"],
+        "gym_activity": ["1"],
+        "bpm_trends": ["2026-05-01T10:00:00.000Z"],
+    }
 
 
 def test_what_a_cancelled_job_left_on_spark_ends(spark: Server) -> None:

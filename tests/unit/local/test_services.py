@@ -3,6 +3,7 @@
 import configparser
 import os
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 from local import jars
 from local.home import MARK, Home
 from local.services import airflow, java, stack
-from local.services.part import Launch, Part, PartFailed
+from local.services.part import Launch, Part, PartFailed, base_environment
 from local.services.parts import PARTS, STOP_ORDER
 from local.services.supervisor import configuration, leftovers, port_owner, sweep
 from local.services.watch import Sight, stuck
@@ -284,3 +285,55 @@ def test_a_reset_deletes_only_what_is_the_stacks(home: Home) -> None:
     (home.path / "photos").mkdir()
     stack.reset(home, lambda line: None)
     assert [path.name for path in home.path.iterdir()] == ["photos"]
+
+
+# Whose it is ----------------------------------------------------------------------------------------------------------
+
+
+def modes(*paths: Path) -> list[int]:
+    return [stat.S_IMODE(path.stat().st_mode) for path in paths]
+
+
+def an_open_home(home: Home) -> None:
+    (home.lake / "silver").mkdir(parents=True, mode=0o755)
+    (home.path / "secrets.json").write_text("{}")
+    for path in (home.path, home.lake):
+        path.chmod(0o755)
+
+
+def test_a_home_that_was_open_is_closed_to_all_but_its_owner(home: Home) -> None:
+    an_open_home(home)
+    stack.close(home)
+    assert modes(home.path, home.lake, home.path / "secrets.json") == [0o700, 0o700, 0o600]
+
+
+def test_a_folder_that_holds_more_than_a_stack_stays_open_but_the_state_in_it_is_closed(home: Home) -> None:
+    an_open_home(home)
+    (home.path / "of somebody else").mkdir()
+    stack.close(home)
+    assert modes(home.path, home.lake) == [0o755, 0o700]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_the_account_that_postgresql_runs_as_may_pass_through_the_home_and_no_further(home: Home) -> None:
+    an_open_home(home)
+    (home.path / "postgres").mkdir()
+    os.chown(home.path / "postgres", 65534, 65534)
+    stack.close(home)
+    assert modes(home.path, home.lake, home.path / "postgres") == [0o711, 0o700, 0o700]
+
+
+def test_what_the_command_and_supervisord_make_is_their_owners_only(home: Home, tmp_path: Path) -> None:
+    code = "from typer.testing import CliRunner; from local.cli import app; CliRunner().invoke(app, ['--version']);"
+    code += f"open({str(tmp_path / 'made')!r}, 'w')"
+    subprocess.run([sys.executable, "-c", code], check=True, umask=0o022)
+    assert modes(tmp_path / "made") == [0o600]
+    assert "\numask=077\n" in configuration(home, [])
+
+
+def test_what_processes_leave_behind_lies_below_the_home(home: Home, tmp_path: Path) -> None:
+    assert base_environment(home)["TMPDIR"] == str(home.temporary) or len(str(home.temporary)) > 75
+    assert base_environment(Home(Path("/h"), 18000))["TMPDIR"] == "/h/tmp"
+    deep = Home(tmp_path / ("d" * 100), 18000)  # a socket's path would be too long
+    assert base_environment(deep).get("TMPDIR") == os.environ.get("TMPDIR")
+    assert f"-Djava.io.tmpdir={deep.temporary}" in java.common_flags(deep)

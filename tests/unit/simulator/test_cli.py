@@ -60,6 +60,17 @@ def test_a_history_is_told_once(fitness: Callable[..., Result], tmp_path: Path) 
     assert Heard.batches == batches > 0
 
 
+@pytest.mark.parametrize(("patience", "told"), [("0.01", True), ("0", False)], ids=["waited", "did not wait"])
+def test_who_waited_in_vain_is_told_what_is_missing_and_who_did_not_want_to_wait_is_not(
+    patience: str, told: bool, fitness: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Heard, "newest_registration", lambda *_: 5)  # which nothing has extracted
+    result = fitness(*STORY, "--members", "40", "--wait-for-extraction", patience)
+    assert result.exit_code == 0
+    assert not is_complete(runs(tmp_path / "ledger")[0])
+    assert ("Give the same command again" in result.output) is told
+
+
 def test_a_seed_tells_one_history_only(fitness: Callable[..., Result]) -> None:
     fitness(*STORY)
     other = fitness(*STORY, "--days", "4")

@@ -33,13 +33,19 @@ def test_dbfs_paths_lie_in_the_home(home: Home) -> None:
     "location",
     [
         "/Workspace/fitness/../../etc/hostname",
+        "/Workspace/fitness//etc/hostname",
         "dbfs:/../../secrets.json",
+        "dbfs:/link.py",
+        "dbfs:/folder/hostname",
         "/Workspace/other/a.py",
         "a.py",
         "dbfs:/no.py",
     ],
 )
 def test_a_file_that_is_not_there_or_not_ours_is_named(location: str, home: Home) -> None:
+    (home.path / "dbfs").mkdir()
+    (home.path / "dbfs" / "link.py").symlink_to(__file__)
+    (home.path / "dbfs" / "folder").symlink_to("/etc")
     with pytest.raises(compute.LaunchError, match="Cannot read the python file"):
         compute.python_file(location, home)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
+
 import pytest
 
 from local.workspace import charts, jobs_api, pages
@@ -13,6 +16,37 @@ def test_hostile_names_do_not_become_html() -> None:
     drawn += charts.band_chart(evil, [evil], [1.0], [2.0], [3.0], evil)
     assert "<script>" not in drawn
     assert "&lt;script&gt;" in drawn
+
+
+def chart() -> str:
+    days = [f"05-{day:02d}" for day in range(1, 31)]
+    series = [("completed", [3.0] * 30), ("abandoned", [1.0] * 30)]
+    return charts.stacked_bars("Workouts by day", days, series, "workouts")
+
+
+def test_every_colour_of_a_chart_has_its_name_beside_it() -> None:
+    caption = re.search("<figcaption>.*</figcaption>", chart())
+    assert caption
+    assert re.findall(r'<span class="(\w+)">(\w+)</span>', caption.group()) == [
+        ("unit", "workouts"), ("completed", "completed"), ("abandoned", "abandoned"),
+    ]  # fmt: skip
+
+
+def test_no_two_texts_of_a_chart_have_the_same_place() -> None:
+    for svg in re.findall("<svg.*?</svg>", chart()):
+        places = re.findall(r'<text[^>]* x="([\d.]+)" y="([\d.]+)"', svg)
+        ticks = [float(y) for x, y in places if float(x) < charts.LEFT]
+        assert min(b - a for a, b in pairwise(sorted(ticks))) > 15
+
+
+def test_a_phone_gets_a_chart_of_its_own_with_fewer_texts() -> None:
+    wide, narrow = re.findall("<svg.*?</svg>", chart())
+    assert (
+        f'class="wide" viewBox="0 0 {charts.WIDE} ' in wide
+        and f'class="narrow" viewBox="0 0 {charts.NARROW} ' in narrow
+    )
+    assert narrow.count("<rect") == wide.count("<rect") == 60
+    assert narrow.count("<text") < wide.count("<text")
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0, 1), (0.3, 0.5), (1, 1), (7, 10), (135, 200), (2000, 2000)])

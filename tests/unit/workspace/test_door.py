@@ -1,0 +1,122 @@
+"""What the server refuses before it does anything: the application without its engine's thread, so nothing runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from local.home import Home
+from local.workspace.engine import Limits
+from local.workspace.server import application
+
+HUGE = "9" * 26
+ENDLESS = "9" * 5000  # more digits than Python makes a number of
+JOBS, SQL = "/api/2.2/jobs", "/api/2.0/sql/statements"
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    app = application(Home(tmp_path_factory.mktemp("door"), 30_000), "token", Limits())
+    headers = {"Authorization": "Bearer token"}
+    client = TestClient(app, headers=headers, raise_server_exceptions=False, follow_redirects=False)
+    yield client
+    client.close()
+
+
+def run(*parameters: Any, **fields: Any) -> dict[str, Any]:
+    python = {"python_file": "dbfs:/a.py", "parameters": list(parameters)}
+    return {"run_name": "r", "tasks": [{"task_key": "a", "spark_python_task": python}], **fields}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        run(run_name="a\ud800b"),
+        run("\ud800"),
+        run(tags={"\udfff": "x"}),
+        run(weight=float("inf")),
+        run(weight=float("nan")),
+    ],
+    ids=["name", "parameter", "key", "infinite", "nan"],
+)
+def test_what_could_not_be_shown_again_is_refused(api: TestClient, body: dict[str, Any]) -> None:
+    answer = api.post(f"{JOBS}/runs/submit", content=json.dumps(body))
+    assert (answer.status_code, answer.json()["error_code"]) == (400, "MALFORMED_REQUEST")
+    assert api.get(f"{JOBS}/runs/list").status_code == api.get("/runs").status_code == 200
+
+
+def test_a_whole_pair_of_surrogates_is_a_character(api: TestClient) -> None:
+    answer = api.post(f"{JOBS}/create", content=b'{"name": "run \\ud83c\\udfc3"}')
+    assert api.get(f"{JOBS}/get", params=answer.json()).json()["settings"]["name"] == "run \U0001f3c3"
+
+
+@pytest.mark.parametrize("path", [SQL, f"{JOBS}/create", f"{JOBS}/runs/submit"])
+@pytest.mark.parametrize(
+    "body",
+    ["[" * 100_000, '{"a":' * 50_000, '{"a":' * 200 + "1" + "}" * 200],
+    ids=["lists", "objects", "whole"],
+)
+def test_a_body_that_is_nested_without_measure_is_refused(api: TestClient, path: str, body: str) -> None:
+    answer = api.post(path, content=body)
+    assert (answer.status_code, answer.json()["error_code"]) == (400, "MALFORMED_REQUEST")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        run("a\0b"),
+        run(run_name="\0"),
+        {"job_id": 1, "python_params": ["\0"]},
+        {"job_id": 1, "job_parameters": {"\0": "x"}},
+    ],
+    ids=["parameter", "name", "python_params", "job_parameters"],
+)
+def test_a_nul_which_no_process_can_be_given_is_refused(api: TestClient, body: dict[str, Any]) -> None:
+    answer = api.post(f"{JOBS}/run-now" if "job_id" in body else f"{JOBS}/runs/submit", json=body)
+    assert answer.status_code == 400
+    assert "NUL" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("number", [HUGE, ENDLESS], ids=["huge", "endless"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/runs/{}",
+        "/runs/{}/log",
+        "/runs?job_id={}",
+        "/runs?before={}",
+        "/api/2.0/permissions/jobs/{}",
+        f"{JOBS}/get?job_id={{}}",
+        f"{JOBS}/list?page_token=n{{}}",
+        f"{JOBS}/list?offset={{}}",
+        f"{JOBS}/runs/get?run_id={{}}",
+        f"{JOBS}/runs/list?job_id={{}}",
+        f"{JOBS}/runs/list?page_token=n{{}}",
+        f"{JOBS}/runs/list?start_time_from={{}}",
+        f"{JOBS}/runs/list?offset={{}}",
+        f"{SQL}/none/result/chunks/{{}}",
+    ],
+)
+def test_a_number_of_more_than_64_bits_names_nothing(api: TestClient, path: str, number: str) -> None:
+    assert api.get(path.format(number)).status_code in (400, 404)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [run(timeout_seconds=int(HUGE)), {"job_id": int(HUGE)}, {"run_id": int(HUGE)}],
+    ids=["timeout", "job", "run"],
+)
+@pytest.mark.parametrize("verb", ["/runs/submit", "/delete", "/run-now", "/runs/cancel", "/runs/cancel-all"])
+def test_a_body_with_such_a_number_is_refused(api: TestClient, verb: str, body: dict[str, Any]) -> None:
+    assert api.post(f"{JOBS}{verb}", json=body).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "path", ["/" + "a" * 5000, "dbfs:/" + "a" * 5000, "/Workspace/fitness/\0", "dbfs:/\0", "/\0", "file:/\0"]
+)
+def test_a_path_that_cannot_be_is_not_there(api: TestClient, path: str) -> None:
+    assert api.get("/api/2.0/workspace/get-status", params={"path": path}).status_code == 404
