@@ -4,7 +4,7 @@
 ## What flows
 The files of `include/connectors/<dialect>/`, one a connector, are compared with what the Connect cluster runs, and the
 difference is applied: missing connectors are created, changed ones updated, failed ones restarted (three times at most
-in a run), paused ones resumed. Connectors without a file are left alone.
+in a run; then it is watched that they stay well), paused ones resumed. Connectors without a file are left alone.
 Through them `app.workout_events` and `app.user_profile` reach the topics `workout` and `user_profile`.
 
 ## Why this schedule
@@ -13,6 +13,8 @@ Every few minutes: Connect does not restart a failed task by itself, and a clust
 ## Triage notes
 - **`apply` is red**: its log names the connector, its tasks' states and the root cause of Connect's stack trace.
 - **Red with a database error**: the source refuses; nothing here helps. Once it is back the next run restarts the task.
+- **Red with "in each of 3 runs in a row"**: restarts help for a while only, usually as a row cannot be brought
+  through; the log names the cause. It is restarted nevertheless, and green again once a run finds it well.
 - **Somebody paused a connector on purpose**: it is resumed here; pause this DAG first.
 - Data is not lost while a connector is down: it goes on where it stopped, as long as the source keeps its log.
 """
@@ -20,23 +22,41 @@ Every few minutes: Connect does not restart a failed task by itself, and a clust
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from airflow.sdk import task
+from airflow.exceptions import AirflowFailException
+from airflow.sdk import Connection, get_current_context, task
 
+from include.assets import CONNECTORS
 from include.dag import fitness_dag
-from include.kafka_connect import Connect, desired, reconcile
+from include.kafka_connect import Connect, desired, reconcile, relapses
 from include.settings import settings
 from include.tags import Tag
 
-CONNECTORS = Path(__file__).parent.parent / "include" / "connectors"
+FOLDER = Path(__file__).parent.parent / "include" / "connectors"
+RELAPSES = 3  # runs in a row that find a connector failed, after which restarts are no cure
+
+
+def credentials(connection: Connection) -> tuple[str, str] | None:
+    return (connection.login, connection.password or "") if connection.login else None
+
 
 with fitness_dag("connectors", doc=__doc__, tags={Tag.INGEST, Tag.TIER_1}):
 
-    @task(execution_timeout=settings().dag("connectors").job_timeout)
+    @task(execution_timeout=settings().dag("connectors").job_timeout, inlets=[CONNECTORS])
     def apply() -> list[str]:
         """Returns what was done; nothing, when all was as it should be."""
-        target = settings().connect
-        with Connect(target.url) as connect:
-            return [str(step) for step in reconcile(connect, desired(CONNECTORS / target.dialect))]
+        target, context = settings().connect, get_current_context()
+        memory: Any = context["asset_state_store"][CONNECTORS]
+        wanted = desired(FOLDER / target.dialect)
+        with Connect(target.url, credentials(Connection.get(target.connection_id))) as connect:
+            failed = {name: status.trouble for name in wanted if (status := connect.status(name)).failed}
+            runs = relapses(memory.get("failed", {}), context["run_id"], failed, RELAPSES)
+            memory.set("failed", runs)
+            steps = reconcile(connect, wanted)
+        lasting = [failed.get(name) or name for name, found in runs.items() if len(found) >= RELAPSES]
+        if lasting:
+            raise AirflowFailException(f"Failed in each of {RELAPSES} runs in a row: {'; '.join(lasting)}")
+        return [str(step) for step in steps]
 
     apply()

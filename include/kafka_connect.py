@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -116,10 +116,19 @@ def plan(wanted: Mapping[str, Config], actual: Mapping[str, Config], statuses: M
 
 
 class Connect:
-    """The REST API of a Connect cluster. Waits out rebalances (409) and workers that are starting (5xx)."""
+    """The REST API of a Connect cluster. Waits out rebalances (409) and workers that are starting (5xx).
 
-    def __init__(self, url: str, patience_seconds: float = 60, **client_options: Any) -> None:
-        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False, **client_options)
+    `credentials`: user and password, for clusters that want them (basic authentication).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        credentials: tuple[str, str] | None = None,
+        patience_seconds: float = 60,
+        **client_options: Any,
+    ) -> None:
+        self._http = httpx.Client(base_url=url, auth=credentials, timeout=30, trust_env=False, **client_options)
         self._patience_seconds = patience_seconds
 
     def __enter__(self) -> Self:
@@ -172,13 +181,30 @@ def _message(response: httpx.Response) -> str:
         return response.text[:500]
 
 
+def relapses(before: Mapping[str, Sequence[str]], run: str, failed: Iterable[str], memory: int) -> dict[str, list[str]]:
+    """Connector -> the last `memory` runs in a row that found it failed, by id; `run` is the present one.
+
+    `before` is what the run before returned, or an earlier try of this one, whose restarts this one does not see.
+    """
+    tried = {name for name, runs in before.items() if runs[-1] == run}
+    return {
+        name: [*(earlier for earlier in before.get(name, ()) if earlier != run), run][-memory:]
+        for name in sorted({*failed, *tried})
+    }
+
+
 def reconcile(
-    connect: Connect, wanted: Mapping[str, Config], restart_budget: int = 3, patience_seconds: float = 60
+    connect: Connect,
+    wanted: Mapping[str, Config],
+    restart_budget: int = 3,
+    patience_seconds: float = 60,
+    steady_seconds: float = 15,
 ) -> list[Step]:
     """Bring a cluster to the wanted connectors and wait until all run. Returns what was done.
 
-    A failing connector is restarted at most `restart_budget` times. Raises ConnectorFailed when one still fails
-    then, or does not run after `patience_seconds`.
+    A failing connector is restarted at most `restart_budget` times, and must then run for `steady_seconds` on end: one
+    that cannot get past a record is RUNNING after each restart, until it comes to the record again. Raises
+    ConnectorFailed when one still fails then, or does not run after `patience_seconds`.
     """
     actual = connect.configs()
     steps = plan(wanted, actual, {name: connect.status(name) for name in wanted.keys() & actual.keys()})
@@ -193,15 +219,21 @@ def reconcile(
             connect.restart(step.connector)
     give_up = time.monotonic() + patience_seconds
     for name in wanted:
-        while trouble := (status := connect.status(name)).trouble:
-            spent = restarts[name] >= restart_budget
-            if time.monotonic() >= give_up or (status.failed and spent):
-                times = f" after {restarts[name]} restarts" if restarts[name] else ""
-                raise ConnectorFailed(f"{trouble}{times}")
-            if status.failed:
-                restarts[name] += 1
-                steps.append(Step("restart", name, trouble))
-                connect.restart(name)
-                time.sleep(2)
+        well_since: float | None = None
+        while well_since is None or (restarts[name] and time.monotonic() - well_since < steady_seconds):
+            status = connect.status(name)
+            if status.running:
+                well_since = well_since or time.monotonic()
+            else:
+                well_since = None
+                spent = restarts[name] >= restart_budget
+                if time.monotonic() >= give_up or (status.failed and spent):
+                    times = f" after {restarts[name]} restarts" if restarts[name] else ""
+                    raise ConnectorFailed(f"{status.trouble}{times}")
+                if status.failed:
+                    restarts[name] += 1
+                    steps.append(Step("restart", name, status.trouble or ""))
+                    connect.restart(name)
+                    time.sleep(2)
             time.sleep(0.3)
     return steps

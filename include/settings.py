@@ -107,6 +107,7 @@ class Connect(_Part):
     """Kafka Connect; `dialect` is the folder of include/connectors with the connectors that it should run."""
 
     url: str
+    connection_id: str = Field(description="Airflow connection: user and password of its API; no login: it wants none.")
     dialect: Literal["postgresql", "sqlserver"]
 
 

@@ -18,6 +18,8 @@ REPO = Path(__file__).resolve().parent.parent
 # In the environment of every process of a stack, and never in that of a person: by it `down` finds what is left.
 MARK = "FITNESS_STACK"
 
+CONNECT_USER = "fitness"  # who uses the API of Kafka Connect
+
 PORT_OFFSETS = {
     "supervisor": 1,
     "spark": 2,
@@ -83,6 +85,11 @@ class Home:
         return f"http://127.0.0.1:{self.port('connect')}"
 
     @property
+    def connect_credentials(self) -> tuple[str, str]:
+        """Who may use the API of Kafka Connect, and the password."""
+        return CONNECT_USER, self.secrets["connect_password"]
+
+    @property
     def workspace_url(self) -> str:
         return f"http://127.0.0.1:{self.port('workspace')}"
 
@@ -114,6 +121,7 @@ class Home:
             "postgres_password": 24,
             "postgres_admin_password": 24,
             "capture_password": 24,
+            "connect_password": 24,
             "airflow_database_password": 24,
             "airflow_password": 16,
             "airflow_jwt": 64,

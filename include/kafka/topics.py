@@ -1,4 +1,4 @@
-"""Brings the topics of a Kafka cluster to what topics.yaml declares: create, grow, set retention; never delete."""
+"""Brings the topics of a Kafka cluster to what topics.yaml declares: create, grow, set; never delete."""
 
 from __future__ import annotations
 
@@ -36,13 +36,16 @@ class Change:
 
 
 def declared(file: Path = DECLARATION) -> list[Topic]:
-    """The topics of a declaration; retention_days becomes retention.ms."""
+    """The topics of a declaration; retention_days becomes retention.ms, and max_message_bytes, if given, likewise."""
     document: dict[str, Any] = yaml.safe_load(file.read_text())
     topics = []
     for name, wanted in document["topics"].items():
         milliseconds = int(wanted["retention_days"] * 24 * 3600 * 1000)
         settings = {str(key): str(value) for key, value in document.get("defaults", {}).items()}
-        topics.append(Topic(name, int(wanted["partitions"]), settings | {"retention.ms": str(milliseconds)}))
+        settings["retention.ms"] = str(milliseconds)
+        if "max_message_bytes" in wanted:
+            settings["max.message.bytes"] = str(wanted["max_message_bytes"])
+        topics.append(Topic(name, int(wanted["partitions"]), settings))
     return topics
 
 

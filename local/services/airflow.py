@@ -83,6 +83,11 @@ def environment(home: Home) -> dict[str, str]:
             "conn_type": "kafka",
             "extra": {"bootstrap.servers": home.kafka_bootstrap, "isolation.level": "read_committed"},
         },
+        "connect_default": {
+            "conn_type": "http",
+            "login": home.connect_credentials[0],
+            "password": home.connect_credentials[1],
+        },
         "fitness_sql": {
             "conn_type": "postgres",
             "host": "127.0.0.1",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from http.client import HTTPException
+from pathlib import Path
 
 from include import kafka_connect
 from local.home import REPO, Home
 from local.jars import jar_folder
 from local.services.java import archive_flags, common_flags, java
 from local.services.kafka import LOGGING
-from local.services.part import Launch, Part, base_environment, get, reason
+from local.services.part import Launch, Part, base_environment, get, reason, write_private
 
 CONNECTORS = REPO / "include" / "connectors" / "postgresql"
+JAAS = Path(__file__).with_name("connect_jaas.conf")
+PASSWORDS = "passwords.properties"  # as connect_jaas.conf names it
 
 
 def _settings(home: Home) -> str:
@@ -21,6 +24,8 @@ def _settings(home: Home) -> str:
         "group.id": "fitness-connect",
         "listeners": f"http://127.0.0.1:{home.port('connect')}",
         "rest.advertised.host.name": "127.0.0.1",
+        # who may ask for a validation may have any connector class show the passwords below to a server of his own
+        "rest.extension.classes": "org.apache.kafka.connect.rest.basic.auth.extension.BasicAuthSecurityRestExtension",
         "plugin.path": str(jar_folder("connect") / "plugins"),
         "plugin.discovery": "service_load",
         "key.converter": "org.apache.kafka.connect.json.JsonConverter",
@@ -55,6 +60,7 @@ def _prepare(home: Home) -> Launch:
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "connect.properties"
     settings.write_text(_settings(home))
+    write_private(folder / PASSWORDS, "{}={}\n".format(*home.connect_credentials))
     environment = base_environment(home) | {
         "FITNESS_CDC_HOST": "127.0.0.1",
         "FITNESS_CDC_PORT": str(home.port("postgres")),
@@ -63,6 +69,7 @@ def _prepare(home: Home) -> Launch:
     }
     flags = ["-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
     flags += [*common_flags(home), *archive_flags(home, "connect"), f"-Dlog4j2.configurationFile={LOGGING}"]
+    flags += [f"-Djava.security.auth.login.config={JAAS}"]
     program = ["-cp", f"{jar_folder('connect')}/*", "org.apache.kafka.connect.cli.ConnectDistributed", str(settings)]
     return Launch([java(), *flags, *program], environment, folder)
 
@@ -70,10 +77,10 @@ def _prepare(home: Home) -> Launch:
 def _ready(home: Home, started_at: float) -> str | None:
     """Ready when the herder works (REST alone answers up to a minute before) and no connector is in trouble."""
     try:
-        status, body = get(home.port("connect"), "/health")
+        status, body = get(home.port("connect"), "/health", credentials=home.connect_credentials)
         if status != 200:
             return f"its herder does not work yet ({body.decode()[:120]})"
-        _, body = get(home.port("connect"), "/connectors?expand=status")
+        _, body = get(home.port("connect"), "/connectors?expand=status", credentials=home.connect_credentials)
         known = json.loads(body)
     except (OSError, HTTPException, ValueError) as error:
         return f"no answer ({reason(error)})"
@@ -82,7 +89,7 @@ def _ready(home: Home, started_at: float) -> str | None:
 
 
 def _settle(home: Home) -> None:
-    with kafka_connect.Connect(home.connect_url) as connect:
+    with kafka_connect.Connect(home.connect_url, home.connect_credentials) as connect:
         kafka_connect.reconcile(connect, kafka_connect.desired(CONNECTORS))
 
 

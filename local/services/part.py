@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import os
 import shutil
@@ -69,18 +70,26 @@ def base_environment(home: Home) -> dict[str, str]:
     return inherited | home.environment | {"LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
 
 
-def get(port: int, path: str, timeout_seconds: float = 5) -> tuple[int, bytes]:
+def get(
+    port: int, path: str, timeout_seconds: float = 5, credentials: tuple[str, str] | None = None
+) -> tuple[int, bytes]:
     """Status and body of http://127.0.0.1:port/path. Raises OSError or HTTPException.
+
+    `credentials`: user and password, for servers that want them (basic authentication).
 
     Health is asked several times a second while the stack starts; a client with all that it can do would take a core.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=_authorization(credentials) if credentials else {})
         response = connection.getresponse()
         return response.status, response.read()
     finally:
         connection.close()
+
+
+def _authorization(credentials: tuple[str, str]) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(":".join(credentials).encode()).decode()}
 
 
 def listens(port: int) -> bool:

@@ -78,11 +78,7 @@ def cluster_environment(home: Home, arguments: Sequence[str] = ()) -> dict[str, 
     filled folder there; the archive halves the start (it is the server's: same jars, same order).
     """
     folder = configuration_folder(home)
-<<<<<<< HEAD
-    flags = [*FLAGS, *LATE_C2, *archive_flags(home, "spark", write=False)]
-=======
-    flags = [*FLAGS, *common_flags(home), *archive_flags(home, "spark", write=False)]
->>>>>>> wt-c
+    flags = [*FLAGS, *LATE_C2, *common_flags(home), *archive_flags(home, "spark", write=False)]
     flags.append(f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}")
     submit = ["--properties-file", str(folder / "spark-defaults.conf"), "--driver-java-options", " ".join(flags)]
     return {

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from local import jars
-from local.home import Home
+from local.home import CONNECT_USER, Home
 from local.services import java, postgres, stream
 from local.services.part import Part, PartFailed, free_bytes, reason
 from local.services.parts import PARTS, STOP_ORDER
@@ -231,6 +231,7 @@ def state(home: Home) -> dict[str, dict[str, Any]]:
         shown |= {stream.NAME: of_stream.result(), "simulator": simulator}
     secrets = home.secrets if known else {}
     shown["workspace"] |= {"url": home.workspace_url, "token": secrets.get("workspace_token")}
+    shown["connect"] |= {"user": CONNECT_USER, "password": secrets.get("connect_password")}
     shown["postgres"] |= {"password": secrets.get("postgres_password")}
     shown["airflow"] = {"url": home.airflow_url, "user": "admin", "password": secrets.get("airflow_password")}
     return shown

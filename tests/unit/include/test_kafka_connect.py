@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -5,7 +6,19 @@ from typing import Any
 import httpx
 import pytest
 
-from include.kafka_connect import Connect, ConnectorFailed, Status, Step, Task, desired, plan, reconcile, root_cause
+from include.kafka.topics import declared
+from include.kafka_connect import (
+    Connect,
+    ConnectorFailed,
+    Status,
+    Step,
+    Task,
+    desired,
+    plan,
+    reconcile,
+    relapses,
+    root_cause,
+)
 
 REPO = Path(__file__).resolve().parents[3]
 CONFIG = {"connector.class": "Some", "tasks.max": "1"}
@@ -65,12 +78,33 @@ def test_the_root_cause_of_a_trace_is_its_last() -> None:
     assert root_cause("org.X: only line") == "org.X: only line"
 
 
-class Cluster:
-    """A Connect cluster whose connector fails until it was restarted so many times."""
+class Clock:
+    """Stands for the module `time`: sleeping takes no time but moves the clock (seconds)."""
 
-    def __init__(self, heals_after: int = 0, answers: dict[str, list[int]] | None = None) -> None:
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+CLOCK = Clock()
+
+
+class Cluster:
+    """A Connect cluster whose connector fails until it was restarted so many times.
+
+    Until then it runs for `runs_seconds` after each restart.
+    """
+
+    def __init__(
+        self, heals_after: int = 0, answers: dict[str, list[int]] | None = None, runs_seconds: float = 0
+    ) -> None:
         self.configs: dict[str, Any] = {}
         self.heals_after, self.restarts, self.refusals = heals_after, 0, answers or {}
+        self.runs_seconds, self.fails_at = runs_seconds, 0.0
         self.calls: list[str] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -90,11 +124,13 @@ class Cluster:
             return httpx.Response(201, json={})
         if request.url.path.endswith("/restart"):
             self.restarts += 1
+            self.fails_at = CLOCK.now + self.runs_seconds
             return httpx.Response(202, json={})
         if request.url.path.endswith("/status"):
             if name not in self.configs:
                 return httpx.Response(404, json={"message": "no status"})
-            state = "RUNNING" if self.restarts >= self.heals_after else "FAILED"
+            runs = self.restarts >= self.heals_after or CLOCK.now < self.fails_at
+            state = "RUNNING" if runs else "FAILED"
             task = {"id": 0, "state": state, "trace": "" if state == "RUNNING" else "org.X: no"}
             return httpx.Response(200, json={"name": name, "connector": {"state": "RUNNING"}, "tasks": [task]})
         raise AssertionError(call)
@@ -102,7 +138,7 @@ class Cluster:
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[[Cluster], Connect]:
-    monkeypatch.setattr("include.kafka_connect.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("include.kafka_connect.time", CLOCK)
     return lambda cluster: Connect("http://connect", transport=httpx.MockTransport(cluster), patience_seconds=5)
 
 
@@ -137,6 +173,86 @@ def test_the_restart_budget_is_kept_and_the_reason_told(connect: Callable[[Clust
     with pytest.raises(ConnectorFailed, match=r"FAILED \(org.X: no\) after 2 restarts"):
         reconcile(connect(cluster), {"app": CONFIG}, restart_budget=2)
     assert cluster.restarts == 2
+
+
+def test_a_connector_that_fails_again_seconds_after_a_restart_is_no_success(
+    connect: Callable[[Cluster], Connect],
+) -> None:
+    cluster = Cluster(heals_after=99, runs_seconds=8)
+    with pytest.raises(ConnectorFailed, match=r"FAILED \(org.X: no\) after 3 restarts"):
+        reconcile(connect(cluster), {"app": CONFIG})
+    assert cluster.restarts == 3
+
+
+def test_a_connector_that_was_restarted_is_watched_for_a_while(connect: Callable[[Cluster], Connect]) -> None:
+    began = CLOCK.now
+    reconcile(connect(Cluster()), {"app": CONFIG})
+    assert CLOCK.now - began < 1, "without a restart nobody waits"
+    reconcile(connect(Cluster(heals_after=1)), {"app": CONFIG})
+    assert CLOCK.now - began > 15
+
+
+def test_a_user_and_a_password_are_shown_to_the_cluster(connect: Callable[[Cluster], Connect]) -> None:
+    def wants_them(request: httpx.Request) -> httpx.Response:
+        known = request.headers.get("Authorization") == httpx.BasicAuth("ada", "secret")._auth_header
+        return httpx.Response(200, json={}) if known else httpx.Response(401, text="User cannot access the resource.")
+
+    transport = httpx.MockTransport(wants_them)
+    assert Connect("http://connect", ("ada", "secret"), transport=transport).configs() == {}
+    with pytest.raises(ConnectorFailed, match="GET /connectors: 401 User cannot"):
+        Connect("http://connect", transport=transport).configs()
+
+
+@pytest.mark.parametrize(
+    ("before", "failed", "after"),
+    [
+        pytest.param({}, [], {}, id="well"),
+        pytest.param({}, ["app"], {"app": ["4"]}, id="fails for the first time"),
+        pytest.param({"app": ["2", "3"]}, ["app"], {"app": ["2", "3", "4"]}, id="again and again"),
+        pytest.param({"app": ["1", "2", "3"]}, ["app"], {"app": ["2", "3", "4"]}, id="for long"),
+        pytest.param({"app": ["2", "3"]}, [], {}, id="a run that finds it well ends the row"),
+        pytest.param({"app": ["3", "4"]}, ["app"], {"app": ["3", "4"]}, id="a second try counts once"),
+        pytest.param({"app": ["3", "4"]}, [], {"app": ["3", "4"]}, id="a second try finds what the first restarted"),
+        pytest.param({"app": ["3"]}, ["other"], {"other": ["4"]}, id="each for itself"),
+    ],
+)
+def test_the_runs_in_a_row_that_found_a_connector_failed_are_remembered(
+    before: dict[str, list[str]], failed: list[str], after: dict[str, list[str]]
+) -> None:
+    assert relapses(before, "4", failed, memory=3) == after
+
+
+LARGEST_CHARACTER_BYTES = 6  # as JSON: \\u0001
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "sqlserver"])
+def test_no_row_of_a_captured_table_exceeds_what_its_topic_takes(dialect: str) -> None:
+    config = desired(REPO / "include" / "connectors" / dialect)["fitness_app"]
+    limits = {int(key.split(".")[3]): value for key, value in config.items() if key.startswith("column.truncate.to.")}
+    prefix = "app." if dialect == "postgresql" else "fitness_prod.app."
+
+    def limit(column: str) -> int:
+        (found,) = (
+            size for size, names in limits.items() if any(re.fullmatch(n, prefix + column) for n in names.split(","))
+        )
+        return found
+
+    texts = re.findall(r"^  (\w+) +n?(?:text|varchar\()", _table("user_profile", dialect), re.MULTILINE)
+    assert len(texts) == 8
+    before_and_after = 2 * LARGEST_CHARACTER_BYTES * sum(limit(f"user_profile.{column}") for column in texts)
+    message = limit("workout_events.payload")
+    assert limit("workout_events.action")
+    largest = int(config["producer.override.max.request.size"])
+    assert max(before_and_after, message) < 0.9 * largest
+    assert {t.settings.get("max.message.bytes") for t in declared() if t.name in {"user_profile", "workout"}} == {
+        str(largest)
+    }
+
+
+def _table(name: str, dialect: str) -> str:
+    """The declaration of a source's table."""
+    text = (REPO / "include" / "sources" / f"{dialect}.sql").read_text()
+    return text.split(f"app.{name} (\n")[1].split("\n);")[0]
 
 
 @pytest.mark.parametrize("dialect", ["postgresql", "sqlserver"])

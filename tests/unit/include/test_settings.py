@@ -36,7 +36,7 @@ def document():
         },
         "kafka": {"bootstrap_servers": "k:1"},
         "sql": {"jdbc_url": "jdbc:x", "user": "u"},
-        "connect": {"url": "http://c", "dialect": "postgresql"},
+        "connect": {"url": "http://c", "connection_id": "c", "dialect": "postgresql"},
         "alerts": [{"kind": "file", "path": "/a"}],
         "dags": {"gold": {"deadline": "10m", "job_timeout": "2h", "retries": 1, "retry_delay": "5s"}},
     }
