@@ -103,21 +103,22 @@ def put_in_place(run: job.Job, name: str, key: Key, keys: Slice, wanted: DataFra
     """
     before, target = version(run, name), run.table(name)
     differing = different(wanted.select(*target.columns), among(keys, target, key), key, target.columns)
-    few = differing.limit(FEW_DIFFERENCES + 1).toArrow()
-    if few.num_rows <= FEW_DIFFERENCES:  # computed once, and small enough to be held here
-        differing = run.spark.createDataFrame(few, differing.schema)
-    run.outcome.rows_out[name] = few.num_rows if few.num_rows <= FEW_DIFFERENCES else differing.count()
+    goes = differing.where("held IS NOT NULL").select(F.lit(True).alias("_goes"), "held.*")
+    comes = differing.where("wanted IS NOT NULL").select(F.lit(False).alias("_goes"), "wanted.*")
+    rows = goes.union(comes)
+    few = rows.limit(FEW_DIFFERENCES + 1).toArrow()
     if not few.num_rows:
         return
+    if few.num_rows <= FEW_DIFFERENCES:  # computed once, and small enough to be held here
+        rows = run.spark.createDataFrame(few)
+    touched = Slice.of(rows.select(*key))
+    run.outcome.rows_out[name] = touched.count()
+    bounds = " AND ".join(touched.within(f"target.{column}", column) for column in key)
+    same = " AND ".join(f"target.{column} = source.{column}" for column in key)
+    columns = ", ".join(target.columns)
     view = f"rows_of_{name.replace('.', '_')}"
     try:
-        touched = Slice.of(differing.select(*key), unique=True)
-        bounds = " AND ".join(touched.within(f"target.{column}", column) for column in key)
-        same = " AND ".join(f"target.{column} = source.{column}" for column in key)
-        columns = ", ".join(target.columns)
-        goes = differing.where("held IS NOT NULL").select(F.lit(True).alias("_goes"), "held.*")
-        comes = differing.where("wanted IS NOT NULL").select(F.lit(False).alias("_goes"), "wanted.*")
-        goes.union(comes).createOrReplaceTempView(view)
+        rows.createOrReplaceTempView(view)
         run.spark.conf.unset(LAST_COMMIT)
         # What goes matches each copy of its key; what comes matches nothing, and is new.
         run.spark.sql(
