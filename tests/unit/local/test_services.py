@@ -17,7 +17,7 @@ from local.home import MARK, Home
 from local.services import airflow, java, stack
 from local.services.part import Launch, Part, PartFailed, base_environment
 from local.services.parts import PARTS, STOP_ORDER
-from local.services.supervisor import configuration, leftovers, port_owner, sweep
+from local.services.supervisor import Supervisor, configuration, leftovers, port_owner, sweep
 from local.services.watch import Sight, stuck
 
 
@@ -337,3 +337,18 @@ def test_what_processes_leave_behind_lies_below_the_home(home: Home, tmp_path: P
     deep = Home(tmp_path / ("d" * 100), 18000)  # a socket's path would be too long
     assert base_environment(deep).get("TMPDIR") == os.environ.get("TMPDIR")
     assert f"-Djava.io.tmpdir={deep.temporary}" in java.common_flags(deep)
+
+
+def test_what_was_left_behind_is_thrown_away_at_the_next_start(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home.temporary / "spark-1").mkdir(parents=True)
+
+    def far_enough(*_: object) -> None:
+        raise PartFailed("far enough")
+
+    monkeypatch.setattr(java, "java_home", lambda: None)
+    monkeypatch.setattr(jars, "resolve", lambda say: None)
+    monkeypatch.setattr(stack, "_require_free_ports", lambda home, names: None)
+    monkeypatch.setattr(Supervisor, "start", far_enough)
+    with pytest.raises(PartFailed, match="far enough"):
+        stack.up(home, lambda line: None)
+    assert list(home.temporary.iterdir()) == []
