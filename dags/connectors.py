@@ -23,8 +23,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow.exceptions import AirflowFailException
 from airflow.sdk import Connection, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
 
 from include.assets import CONNECTORS
 from include.dag import fitness_dag
