@@ -22,6 +22,7 @@ Every few minutes: Connect does not restart a failed task by itself, and a clust
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from airflow.sdk import Connection, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
@@ -46,7 +47,8 @@ with fitness_dag("connectors", doc=__doc__, tags={Tag.INGEST, Tag.TIER_1}):
     def apply() -> list[str]:
         """Returns what was done; nothing, when all was as it should be."""
         target, context = settings().connect, get_current_context()
-        memory, wanted = context["asset_state_store"][CONNECTORS], desired(FOLDER / target.dialect)
+        memory: Any = context["asset_state_store"][CONNECTORS]  # of JSON values
+        wanted = desired(FOLDER / target.dialect)
         with Connect(target.url, credentials(Connection.get(target.connection_id))) as connect:
             failed = {name: status.trouble for name in wanted if (status := connect.status(name)).failed}
             runs = relapses(memory.get("failed", {}), context["run_id"], failed, RELAPSES)
