@@ -24,8 +24,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from airflow.exceptions import AirflowFailException
 from airflow.sdk import Connection, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
 
 from include.assets import CONNECTORS
 from include.dag import fitness_dag
@@ -47,7 +47,7 @@ with fitness_dag("connectors", doc=__doc__, tags={Tag.INGEST, Tag.TIER_1}):
     def apply() -> list[str]:
         """Returns what was done; nothing, when all was as it should be."""
         target, context = settings().connect, get_current_context()
-        memory: Any = context["asset_state_store"][CONNECTORS]
+        memory: Any = context["asset_state_store"][CONNECTORS]  # of JSON values
         wanted = desired(FOLDER / target.dialect)
         with Connect(target.url, credentials(Connection.get(target.connection_id))) as connect:
             failed = {name: status.trouble for name in wanted if (status := connect.status(name)).failed}

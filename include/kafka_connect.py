@@ -20,6 +20,10 @@ import httpx
 
 Config = Mapping[str, str]
 
+# So long a connector that was restarted must run to count as well: on a busy machine it took 20 s from a restart until
+# the broker refused the same record again.
+STEADY_SECONDS = 30.0
+
 
 class ConnectorFailed(Exception):
     """A connector could not be applied, or still fails after its restarts; the message carries Connect's reason."""
@@ -198,11 +202,10 @@ def reconcile(
     wanted: Mapping[str, Config],
     restart_budget: int = 3,
     patience_seconds: float = 60,
-    steady_seconds: float = 15,
 ) -> list[Step]:
     """Bring a cluster to the wanted connectors and wait until all run. Returns what was done.
 
-    A failing connector is restarted at most `restart_budget` times, and must then run for `steady_seconds` on end: one
+    A failing connector is restarted at most `restart_budget` times, and must then run for STEADY_SECONDS on end: one
     that cannot get past a record is RUNNING after each restart, until it comes to the record again. Raises
     ConnectorFailed when one still fails then, or does not run after `patience_seconds`.
     """
@@ -220,7 +223,7 @@ def reconcile(
     give_up = time.monotonic() + patience_seconds
     for name in wanted:
         well_since: float | None = None
-        while well_since is None or (restarts[name] and time.monotonic() - well_since < steady_seconds):
+        while well_since is None or (restarts[name] and time.monotonic() - well_since < STEADY_SECONDS):
             status = connect.status(name)
             if status.running:
                 well_since = well_since or time.monotonic()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from local.home import REPO
+from local.services import postgres
 from local.simulator.facts import microseconds
 from local.simulator.sources import encode
 from local.simulator.world import Arrival
@@ -87,6 +90,42 @@ def test_replayed_recording_leaves_exactly_its_distinct_readings(stack: Stack, t
     assert set(found) == set(zip(*columns, strict=True))
     assert set(found.values()) == {1}
     assert stack.differences_from(stack.truth()) == ""
+
+
+def test_the_api_of_connect_is_for_those_who_know_its_password(stack: Stack) -> None:
+    path = "/connector-plugins/PostgresConnector/config/validate"
+    for credentials in (None, ("fitness", "guessed")):
+        with httpx.Client(base_url=stack.home.connect_url, auth=credentials, trust_env=False) as stranger:
+            assert stranger.get("/health").status_code == 401
+            assert stranger.put(path, json={"database.user": "${env:FITNESS_CDC_PASSWORD}"}).status_code == 401
+
+
+def test_a_row_that_no_message_could_hold_is_cut_and_those_after_it_follow(stack: Stack) -> None:
+    """Among the last ones: what it writes into the sources is in no ledger."""
+    profile = "INSERT INTO app.user_profile (user_id, first_name, city, changed_at) VALUES (%s, %s, %s, now())"
+    event = (
+        "INSERT INTO app.workout_events (user_id, workout_id, session_id, action, occurred_at) "
+        "VALUES (900901, 1, 1, %s, now())"
+    )
+    with postgres.connect(stack.home, "fitness") as sources:
+        sources.execute(profile, (900901, "a" * 3_000_000, "\x01" * 3_000_000))
+        sources.execute(profile, (900902, "Ada", "Ghent"))
+        for action in ("q" * 2_000_000, "\x01" * 2_000_000, "start"):
+            sources.execute(event, (action,))
+
+    def profiles() -> dict[int, tuple[str, str]]:
+        rows = [json.loads(value)["after"] for value in stack.messages("user_profile") if value]
+        return {row["user_id"]: (row["first_name"], row["city"]) for row in rows if row and row["user_id"] > 900900}
+
+    def workouts() -> list[int]:
+        """Their sizes in bytes."""
+        return sorted(len(value) for value in stack.messages("workout") if value and b":900901," in value[:20])
+
+    stack.wait_for("all rows on their topics", lambda: len(profiles()) == 2 and len(workouts()) == 3, 60)
+    assert profiles() == {900901: ("a" * 100_000, "\x01" * 100_000), 900902: ("Ada", "Ghent")}
+    assert workouts()[0] < 200
+    assert 2_000_000 < workouts()[1] < 2_000_200
+    assert workouts()[2] == 8_000_000
 
 
 def test_nothing_else_is_written_into_the_home(stack: Stack) -> None:

@@ -178,7 +178,7 @@ def test_the_restart_budget_is_kept_and_the_reason_told(connect: Callable[[Clust
 def test_a_connector_that_fails_again_seconds_after_a_restart_is_no_success(
     connect: Callable[[Cluster], Connect],
 ) -> None:
-    cluster = Cluster(heals_after=99, runs_seconds=8)
+    cluster = Cluster(heals_after=99, runs_seconds=20)
     with pytest.raises(ConnectorFailed, match=r"FAILED \(org.X: no\) after 3 restarts"):
         reconcile(connect(cluster), {"app": CONFIG})
     assert cluster.restarts == 3
@@ -189,7 +189,7 @@ def test_a_connector_that_was_restarted_is_watched_for_a_while(connect: Callable
     reconcile(connect(Cluster()), {"app": CONFIG})
     assert CLOCK.now - began < 1, "without a restart nobody waits"
     reconcile(connect(Cluster(heals_after=1)), {"app": CONFIG})
-    assert CLOCK.now - began > 15
+    assert CLOCK.now - began > 30
 
 
 def test_a_user_and_a_password_are_shown_to_the_cluster(connect: Callable[[Cluster], Connect]) -> None:

@@ -2,20 +2,24 @@
 
 import configparser
 import os
+import re
 import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from local import jars
 from local.home import MARK, Home
-from local.services import airflow, java, stack
-from local.services.part import Launch, Part, PartFailed, base_environment
+from local.services import airflow, connect, java, stack
+from local.services.part import Launch, Part, PartFailed, base_environment, get
 from local.services.parts import PARTS, STOP_ORDER
 from local.services.supervisor import Supervisor, configuration, leftovers, port_owner, sweep
 from local.services.watch import Sight, stuck
@@ -52,6 +56,45 @@ def test_what_a_part_needs_exists_and_nothing_needs_itself_in_a_circle() -> None
     while ready := {name for name, part in PARTS.items() if name not in settled and settled.issuperset(part.needs)}:
         settled |= ready
     assert settled == set(PARTS)
+
+
+# Kafka Connect --------------------------------------------------------------------------------------------------------
+
+
+def test_the_api_of_connect_asks_for_a_password_that_only_the_owner_may_read(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "jar_folder", lambda group: Path("jars"))
+    monkeypatch.setattr(connect, "java", lambda: "java")
+    launch = connect.PART.prepare(home)
+    settings = (launch.folder / "connect.properties").read_text()
+    assert "rest.extension.classes=org.apache.kafka.connect.rest.basic.auth.extension.Basic" in settings
+    assert f"-Djava.security.auth.login.config={connect.JAAS}" in launch.arguments
+    passwords = launch.folder / re.findall(r'file="(.+)"', connect.JAAS.read_text())[0]
+    assert passwords.read_text() == f"fitness={home.secrets['connect_password']}\n"
+    assert stat.S_IMODE(passwords.stat().st_mode) == 0o600
+    shown = settings + " ".join(launch.arguments)
+    assert [name for name, secret in home.secrets.items() if secret in shown] == []
+
+
+def test_a_check_of_health_shows_who_it_is() -> None:
+    class Echo(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write((self.headers["Authorization"] or "nobody").encode())
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        assert get(server.server_port, "/") == (200, b"nobody")
+        shown = get(server.server_port, "/", credentials=("Aladdin", "open sesame"))
+        assert shown == (200, b"Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==")  # as RFC 7617 has it
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 # supervisord ----------------------------------------------------------------------------------------------------------
@@ -277,6 +320,7 @@ def test_a_stack_that_was_never_up_is_told_as_stopped_and_nothing_is_made(home: 
         names, ("stopped", False)
     )
     assert set(state) == {*names, "airflow"}
+    assert {"user": "fitness", "password": None}.items() <= state["connect"].items()
     assert not home.path.exists()
 
 
