@@ -7,10 +7,12 @@ import json
 import logging
 import traceback
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -116,6 +118,23 @@ class Job:
         )
         row = mine.orderBy(F.desc("ended_at")).select("source_versions", F.unix_micros("clock").alias("clock")).head()
         return None if row is None else LastRun(dict(row["source_versions"]), instant(row["clock"]))
+
+
+@contextmanager
+def kept(frame: DataFrame) -> Iterator[DataFrame]:
+    """The frame, computed once however often it is used; where the platform keeps nothing (Databricks serverless
+    refuses to), once for each use."""
+    try:
+        held = frame.persist()
+    except PySparkException as error:
+        if "NOT_SUPPORTED_WITH_SERVERLESS" not in str(error):
+            raise
+        yield frame
+        return
+    try:
+        yield held
+    finally:
+        held.unpersist()
 
 
 def instant(micros: int) -> datetime:

@@ -53,8 +53,7 @@ def replay(run: job.Job) -> None:
     label, owners = run.arguments.label, OWNERS[run.arguments.label]
     intake = owners[0].intake if owners else READINGS
     assert intake is not None
-    kept = judge(run, intake, chosen(run, label)).persist()
-    try:
+    with job.kept(judge(run, intake, chosen(run, label))) as kept:
         judged = with_conflicts(run, kept) if label == "bpm" else kept
         counted = judged.groupBy(F.coalesce("reason", F.lit("accepted")).alias("outcome")).count().collect()
         counts = Counter({row["outcome"]: row["count"] for row in counted})
@@ -78,8 +77,6 @@ def replay(run: job.Job) -> None:
                 f"{missed} records of topic bpm were produced again, and the stream has not accepted them within "
                 f"{run.arguments.patience_seconds:.0f} s. Does it run, and by these rules? Then replay them again."
             )
-    finally:
-        kept.unpersist()
 
 
 def chosen(run: job.Job, label: str) -> DataFrame:

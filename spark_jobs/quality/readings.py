@@ -17,6 +17,7 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from spark_jobs import job
 from spark_jobs.gold import bpm_trends
 from spark_jobs.gold.bpm_trends import MINUTE
 from spark_jobs.job import LastRun
@@ -48,8 +49,7 @@ def audit(view: Pinned, patience: float, audited: LastRun | None) -> tuple[list[
         arrived = bronze.where(view.on_days(F.col("event_date")))
     elif not (places.is_everything or places.is_nothing):
         arrived = arrived.union(places.among(bronze.where(~extent.arrived), *RECORD))
-    judged = _judged(view, readings.parsed(arrived), extent).persist()
-    try:
+    with job.kept(_judged(view, readings.parsed(arrived), extent)) as judged:
         said = _changed(view, read.get(HEART_RATE), HEART_RATE, "TRUE")
         findings = [
             _records(view, judged, places),
@@ -61,8 +61,6 @@ def audit(view: Pinned, patience: float, audited: LastRun | None) -> tuple[list[
                 patience,
             ),
         ]
-    finally:
-        judged.unpersist()
     return [*findings, lasting(_trends, view, _minutes(view, read, said), (TRENDS, MINUTE), patience)], looked_at
 
 

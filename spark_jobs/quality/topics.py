@@ -75,14 +75,11 @@ def _compare(view: Pinned, topic: str, extent: Offsets) -> Finding:
     if not extent.end:
         return Finding(WHAT, topic)
     taken = view.table(TARGET).where(F.col("topic") == topic).where(extent.arrived & extent.done)
-    comparison = compared(_digest(_kafka(view, topic, extent)), _digest(taken), PLACE).persist()
-    try:
+    with job.kept(compared(_digest(_kafka(view, topic, extent)), _digest(taken), PLACE)) as comparison:
         there = comparison.where("kind <> 'unexpected'").groupBy("partition").agg(F.min("offset")).collect()
         earliest = {row[0]: row[1] for row in there}
         kept = Offsets(earliest, {number: extent.end[number] for number in earliest})
         found = finding(WHAT, topic, comparison.where(kept.arrived & kept.done), PLACE)
-    finally:
-        comparison.unpersist()
     if found.defects or topic not in CONTIGUOUS:
         return found
     return _contiguous(found, taken, extent, earliest)

@@ -80,15 +80,20 @@ def gold(spark: Server) -> Server:
     return spark
 
 
-@pytest.mark.parametrize("token", [None, "wrong"])
-def test_spark_itself_wants_a_token(spark: Server, monkeypatch: pytest.MonkeyPatch, token: str | None) -> None:
-    from pyspark.errors.exceptions.connect import SparkConnectGrpcException
-    from pyspark.sql.connect.session import SparkSession
+@pytest.mark.parametrize("who", [(), (("authorization", "Bearer wrong"),)], ids=["no token", "a wrong one"])
+def test_spark_itself_wants_a_token(spark: Server, who: tuple[tuple[str, str], ...]) -> None:
+    import grpc
+    from pyspark.sql.connect.proto import base_pb2, base_pb2_grpc
 
-    [variable] = spark.home.spark_environment
-    monkeypatch.delenv(variable) if token is None else monkeypatch.setenv(variable, token)
-    with pytest.raises(SparkConnectGrpcException, match=r"UNAUTHENTICATED|token"):
-        SparkSession.builder.remote(spark.home.spark_remote).create().sql("SELECT 1").collect()
+    request = base_pb2.ReleaseSessionRequest(
+        session_id="00000000-0000-4000-8000-000000000009", user_context=base_pb2.UserContext(user_id="evil")
+    )
+    with (
+        grpc.insecure_channel(f"127.0.0.1:{spark.home.port('spark')}") as channel,
+        pytest.raises(grpc.RpcError) as refused,
+    ):
+        base_pb2_grpc.SparkConnectServiceStub(channel).ReleaseSession(request, timeout=10, metadata=who)
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def execute(server: Server, statement: str, **fields: object) -> sql.StatementResponse:
