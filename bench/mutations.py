@@ -28,6 +28,7 @@ NO_END = 24 * 3600.0  # seconds
 FUNCTIONS, INCREMENTAL, WORLDS = (f"tests/spark/test_{name}.py" for name in ("functions", "incremental", "worlds"))
 MESSAGES, HOSTILE, EXTRACTION = (f"tests/spark/test_{name}.py" for name in ("messages", "hostile", "extraction"))
 BATCH, RECONCILIATION = "tests/spark/test_stream_batch.py", "tests/spark/test_reconciliation.py"
+RULES = "tests/spark/test_rules.py"
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -67,7 +68,7 @@ MUTATIONS = (
         "spark_jobs/rules.py",
         '(F.col("start.started_at") < F.col("visit.logout_at"))',
         '(F.col("start.started_at") <= F.col("visit.logout_at"))',
-        of_table("gold.workout_summary"),
+        (f"{RULES}::test_a_visit_holds_a_session_from_its_login_until_before_its_logout",),
     ),
     Mutation(
         "of several visits the earliest holds a session",
@@ -81,7 +82,7 @@ MUTATIONS = (
         "spark_jobs/rules.py",
         'micros.cast("bigint") + 300_000',
         'micros.cast("bigint") + 299_999',
-        of_table("gold.gym_activity"),
+        (f"{RULES}::test_minutes_are_rounded_half_up",),
     ),
     Mutation(
         "a member is since the latest registration",
