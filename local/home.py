@@ -108,6 +108,11 @@ class Home:
         return {"SPARK_CONNECT_AUTHENTICATE_TOKEN": self.secrets["spark_token"]}
 
     @property
+    def spark_metadata(self) -> tuple[tuple[str, str], ...]:
+        """The same token, for who speaks Spark Connect's protocol without its client."""
+        return (("authorization", f"Bearer {self.secrets['spark_token']}"),)
+
+    @property
     def jdbc_url(self) -> str:
         return f"jdbc:postgresql://127.0.0.1:{self.port('postgres')}/fitness"
 

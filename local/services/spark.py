@@ -173,8 +173,7 @@ def _ready(home: Home, started_at: float) -> str | None:
             f"127.0.0.1:{home.port('spark')}", options=[("grpc.enable_http_proxy", 0)]
         ) as channel:
             stub = base_pb2_grpc.SparkConnectServiceStub(channel)
-            who = (("authorization", f"Bearer {home.secrets['spark_token']}"),)
-            for _ in stub.ExecutePlan(request, timeout=10, metadata=who):
+            for _ in stub.ExecutePlan(request, timeout=10, metadata=home.spark_metadata):
                 pass
     except Exception as error:
         detail = error.details() if hasattr(error, "details") else reason(error)

@@ -39,7 +39,6 @@ def release_session(home: Home, session_id: str, timeout_seconds: float = 10) ->
     from pyspark.sql.connect.proto import base_pb2, base_pb2_grpc
 
     user = base_pb2.UserContext(user_id=SPARK_USER, user_name=SPARK_USER)
-    who = (("authorization", f"Bearer {home.secrets['spark_token']}"),)
     with grpc.insecure_channel(f"127.0.0.1:{home.port('spark')}") as channel:
         stub = base_pb2_grpc.SparkConnectServiceStub(channel)
         interrupt = base_pb2.InterruptRequest(
@@ -47,6 +46,6 @@ def release_session(home: Home, session_id: str, timeout_seconds: float = 10) ->
             user_context=user,
             interrupt_type=base_pb2.InterruptRequest.InterruptType.INTERRUPT_TYPE_ALL,
         )
-        stub.Interrupt(interrupt, timeout=timeout_seconds, metadata=who)
+        stub.Interrupt(interrupt, timeout=timeout_seconds, metadata=home.spark_metadata)
         release = base_pb2.ReleaseSessionRequest(session_id=session_id, user_context=user)
-        stub.ReleaseSession(release, timeout=timeout_seconds, metadata=who)
+        stub.ReleaseSession(release, timeout=timeout_seconds, metadata=home.spark_metadata)
