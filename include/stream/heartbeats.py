@@ -70,6 +70,7 @@ def parse(document: dict[str, Any]) -> Heartbeat:
         position=position,
         latest=document["latest"],
         checkpoint_version=document["checkpoint_version"],
+        crashes=tuple(datetime.fromisoformat(at) for at in document.get("crashes", ())),
         window=window,
         document=document,
     )

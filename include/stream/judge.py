@@ -79,6 +79,7 @@ class Heartbeat:
     position: int
     latest: int | None
     checkpoint_version: int
+    crashes: tuple[datetime, ...] = ()  # starts that followed on a run which did not end well, oldest first
     window: tuple[Sample, ...] = ()
     document: dict[str, Any] = field(default_factory=dict, compare=False)
 
@@ -125,7 +126,7 @@ class Limits:
     behind: float = 30  # still healthy
     falling_behind: float = 180  # lag that only grew for so long
     crash_window: float = 600
-    crashes: int = 4  # starts within crash_window that make a crash loop
+    crashes: int = 4  # within crash_window, they make a crash loop
 
 
 def judge(desired: Desired, seen: Observation, limits: Limits | None = None) -> Verdict:
@@ -267,11 +268,11 @@ def _went_back(desired: Desired, seen: Observation, limits: Limits) -> Verdict |
 
 def _crash_loop(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
     since = seen.now - timedelta(seconds=limits.crash_window)
-    epochs = {sample.epoch for sample in samples(seen) if sample.at >= since}
-    if len(epochs) < limits.crashes:
+    recent = [at for at in (seen.heartbeat.crashes if seen.heartbeat else ()) if at >= since]
+    if len(recent) < limits.crashes:
         return None
     return Verdict(
-        State.FAILING, f"{len(epochs)} starts within {limits.crash_window:.0f} s. {_progress(seen)}", Cure.PAGE
+        State.FAILING, f"{len(recent)} crashes within {limits.crash_window:.0f} s. {_progress(seen)}", Cure.PAGE
     )
 
 

@@ -233,6 +233,7 @@ class Stream:
     def wait_paused(self) -> str:
         """Stay, so that nobody starts the same code on the same records again, until told to end; why it ended."""
         while not (why := self.reason_to_end()):
+            self.offsets["latest_offsets"] = None  # nobody looks where the topic ends, and records may wait there
             self.beat("paused", self.paused)
             self.signalled.wait(BEAT_SECONDS)
         return why

@@ -22,6 +22,7 @@ FORMAT = 1
 WINDOW_SAMPLES = 72  # of at least SAMPLE_EVERY each: six minutes, more than the longest rule of the judge looks back
 SAMPLE_EVERY = timedelta(seconds=5)
 KEPT_EPOCHS = 20
+KEPT_CRASHES = 20
 
 Clock = Callable[[], datetime]
 Offsets = dict[str, dict[str, int]]  # topic -> partition -> next offset, as Spark writes them
@@ -109,10 +110,15 @@ class Heart:
     _window: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=WINDOW_SAMPLES), repr=False)
     _started_at: datetime = field(init=False)
     _totals: dict[str, int] = field(default_factory=dict, repr=False)
+    _crashes: list[str] = field(default_factory=list, repr=False)  # when starts followed on a run that did not end well
 
     def __post_init__(self) -> None:
         self._started_at = self.clock()
-        self._window.extend(_window_of(self.path))
+        before = _document(self.path)
+        self._window.extend(before["window"])
+        self._crashes.extend(before["crashes"])
+        if before["state"] not in ("", "stopped"):
+            self._crashes.append(self._started_at.isoformat())
 
     def count(self, rows: dict[str, int]) -> None:
         """Add one batch's rows to this run's totals."""
@@ -151,6 +157,7 @@ class Heart:
             "lag": None if position is None or latest is None else max(0, latest - position),
             "batch": batch,
             "totals": self._totals,
+            "crashes": self._crashes[-KEPT_CRASHES:],
             "window": list(self._window),
         }
         replace_file(self.path, json.dumps(document, indent=1))
@@ -163,10 +170,11 @@ class Heart:
         self._window.append({"at": now.isoformat(), "epoch": self.epoch, "position": position, "latest": latest})
 
 
-def _window_of(path: Path) -> list[dict[str, Any]]:
-    """The samples that the run before left; none when its document is missing or damaged."""
+def _document(path: Path) -> dict[str, Any]:
+    """What the run before left: state, window and crashes; nothing of these when it is missing or damaged."""
     try:
-        window = json.loads(path.read_text())["window"]
-        return [sample for sample in window if {"at", "epoch", "position", "latest"} <= sample.keys()]
+        document = json.loads(path.read_text())
+        window = [sample for sample in document["window"] if {"at", "epoch", "position", "latest"} <= sample.keys()]
+        return {"state": document["state"], "window": window, "crashes": list(document.get("crashes", ()))}
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        return []
+        return {"state": "", "window": [], "crashes": []}

@@ -58,6 +58,19 @@ def test_the_window_survives_a_restart_and_its_samples_keep_their_distance(tmp_p
     assert [(sample.epoch, sample.position) for sample in beat.window] == [(1, 0), (1, 5), (1, 10), (2, 99)]
 
 
+def test_a_start_after_a_run_that_did_not_end_well_counts_as_a_crash(tmp_path: Path) -> None:
+    path, clock = tmp_path / "bpm.json", Clock()
+    counted = []
+    for epoch, last_word in enumerate(("stopped", "running", "failed", "stopped", "starting"), start=1):
+        heart(path, clock, epoch).beat(last_word)
+        beat, _ = heartbeats.read(path)
+        assert beat is not None
+        counted.append(len(beat.crashes))
+        clock.tick(10)
+    assert counted == [0, 0, 1, 2, 2]
+    assert beat.crashes == (NOW + timedelta(seconds=20), NOW + timedelta(seconds=30))
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"format": 1}', '{"format": 9}', "\x00\x01"])
 def test_a_damaged_heartbeat_is_reported_by_the_reader_and_mended_by_the_writer(tmp_path: Path, damage: str) -> None:
     path, clock = tmp_path / "bpm.json", Clock()

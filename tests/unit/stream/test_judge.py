@@ -153,10 +153,19 @@ CASES = [
     ),
     pytest.param(seen(end_position=10), State.REWOUND, Cure.PAGE, id="topic_was_made_anew"),
     pytest.param(
+        seen({"crashes": tuple(map(ago, (400, 300, 200, 90)))}), State.FAILING, Cure.PAGE, id="crash_loop"
+    ),
+    pytest.param(
+        seen({"crashes": tuple(map(ago, (7000, 700, 610, 200, 90, 20)))}),
+        State.HEALTHY,
+        Cure.NOTHING,
+        id="crashes_of_long_ago_are_no_loop",
+    ),
+    pytest.param(
         seen({"window": sum((window((s, 1000, 1000), epoch=e) for s, e in ((300, 2), (200, 3), (90, 4), (5, 5))), ())}),
-        State.FAILING,
-        Cure.PAGE,
-        id="crash_loop",
+        State.HEALTHY,
+        Cure.NOTHING,
+        id="stopped_and_started_in_order_many_times",
     ),
     pytest.param(
         seen({"window": window((200, 1000, 1050), (90, 1000, 1100), (5, 1000, 1200))}, end_position=1200),
