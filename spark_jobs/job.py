@@ -74,6 +74,7 @@ class Job:
     """One run of one job: its session, its catalog, its arguments, and the outcome it will leave.
 
     `pins`: tables that this run reads as of a version, whatever is written to them meanwhile.
+    `registered`: tables that this run has made known.
     """
 
     name: str
@@ -86,9 +87,13 @@ class Job:
     arguments: argparse.Namespace
     outcome: Outcome = field(default_factory=Outcome)
     pins: dict[str, int] = field(default_factory=dict)
+    registered: set[str] = field(default_factory=set)
 
     def register(self, *tables: str) -> None:
-        register(self.spark, self.platform, self.catalog, *tables)
+        """Make tables known that this run has not made known before."""
+        if missing := [table for table in tables if table not in self.registered]:
+            register(self.spark, self.platform, self.catalog, *missing)
+            self.registered.update(missing)
 
     def path(self, name: str) -> str:
         """The full name of `schema.table`."""
@@ -108,6 +113,7 @@ class Job:
         The newest commits of the table say it themselves (`record`). Reading the table instead takes three times as
         long, since each run before has given it a file: most of what a run costs that finds nothing new.
         """
+        self.register(JOB_RUNS)
         history = self.spark.sql(f"DESCRIBE HISTORY {self.path(JOB_RUNS)} LIMIT {RECENT_RUNS}")
         for commit in history.select("version", "userMetadata").toArrow().to_pylist():  # newest first
             said = json.loads(commit["userMetadata"] or "{}")
@@ -192,7 +198,7 @@ def run(
             arguments=parsed,
         )
         try:
-            job.register(JOB_RUNS, *tables)
+            job.register(*tables)
             if job.rebuild:
                 job.outcome.mode = "rebuild"
             work(job)
@@ -228,6 +234,7 @@ def record(job: Job, started_at: datetime, error: BaseException | None = None) -
         type(error).__name__ if error else None,
         "".join(traceback.format_exception_only(error)).strip()[:LONGEST_ERROR] if error else None,
     )
+    job.register(JOB_RUNS)
     writer = job.spark.createDataFrame([row], OUTCOME).writeTo(f"{job.catalog}.{JOB_RUNS}")
     if not error and outcome.mode != "rebuild":
         micros = (job.clock - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)

@@ -20,24 +20,17 @@ from string import Template
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
-from pyspark.sql.types import StructType
 
 from spark_jobs import job
-from spark_jobs.declarations import declared, properties, register_as_it_is, statement
+from spark_jobs.declarations import NOT_THERE, columns, declared, properties, register_as_it_is
 from spark_jobs.slices import literal
 
 NAME = "ops.migrations"
 FOLDER = Path(__file__).resolve().parents[1] / "migrations"
 CONSTRAINT = "delta.constraints."
 FILE = re.compile(r"(\d{4})_(\w+)")
-COLUMN = re.compile(r"^  (\w+) +(.+?)( NOT NULL)? +COMMENT '", re.MULTILINE)
 ALREADY_DONE = ("FIELD_ALREADY_EXISTS", "FIELDS_ALREADY_EXISTS", "COLUMN_ALREADY_EXISTS")
-NOT_THERE = (
-    "TABLE_OR_VIEW_NOT_FOUND",
-    "DELTA_TABLE_NOT_FOUND",
-    "DELTA_PATH_DOES_NOT_EXIST",
-    "DELTA_MISSING_DELTA_TABLE",
-)
+TABLE_NOT_FOUND = "TABLE_OR_VIEW_NOT_FOUND"
 
 logger = logging.getLogger("fitness")
 
@@ -101,11 +94,7 @@ def apply(run: job.Job, folder: Path = FOLDER) -> None:
 
 def differences(run: job.Job, name: str) -> str:
     """In which columns and constraints a table and its declaration differ, as text; nothing when they do not."""
-    body = statement(name, run.platform, run.catalog).split("(\n", 1)[1].split("\n)", 1)[0]
-    columns = ", ".join(f"`{column}` {kind}" for column, kind, _ in COLUMN.findall(body))
-    declaration = StructType.fromDDL(columns)
-    assert isinstance(declaration, StructType)
-    wanted = {field.name: field.dataType.simpleString() for field in declaration}
+    wanted = columns(name, run.platform, run.catalog)
     found = {field.name: field.dataType.simpleString() for field in run.table(name).schema}
     wrong = [f"{column} {wanted.get(column, 'is not declared')}, not {found.get(column, 'there')}"
              for column in sorted(wanted.keys() | found.keys()) if wanted.get(column) != found.get(column)]  # fmt: skip
@@ -141,7 +130,7 @@ def _there(run: job.Job, name: str) -> bool:
             register_as_it_is(run.spark, run.platform, run.catalog, name)
         return run.spark.catalog.tableExists(f"{run.catalog}.{name}")
     except PySparkException as error:
-        if any(sign in str(error) for sign in NOT_THERE):
+        if any(sign in str(error) for sign in (TABLE_NOT_FOUND, *NOT_THERE)):
             return False
         raise
 
@@ -150,7 +139,7 @@ def _execute(spark: SparkSession, text: str) -> None:
     try:
         spark.sql(text).collect()
     except PySparkException as error:
-        if not any(sign in str(error) for sign in (*ALREADY_DONE, *NOT_THERE)):
+        if not any(sign in str(error) for sign in (*ALREADY_DONE, TABLE_NOT_FOUND, *NOT_THERE)):
             raise
         logger.info("nothing to do: %s", str(error).splitlines()[0])
 

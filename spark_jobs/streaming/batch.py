@@ -67,6 +67,7 @@ class Batch:
     """Writes one batch of records to the tables. `transaction` names the checkpoint.
 
     `held_to`: records up to this offset may be in the tables from a checkpoint that is no more.
+    `register` makes a table known that few batches write.
     """
 
     catalog: str
@@ -74,6 +75,7 @@ class Batch:
     held_to: int = -1
     transaction: str = ""
     clock: Callable[[], datetime] = now_utc
+    register: Callable[[str], None] = lambda table: None
 
     def write(self, parsed: DataFrame, number: int) -> Report:
         """Everything, in any order: each write is complete in itself and skipped when this batch has done it before.
@@ -161,6 +163,7 @@ class Batch:
             refused = refused.unionByName(quarantine.refused_records(readings.conflicts(rows)))
         among = (F.col("source") == quarantine.KAFKA) & F.col("offset").between(seen.first_offset, seen.last_offset)
         with report.phase("quarantine"):
+            self.register(quarantine.QUARANTINE)
             quarantine.append(spark, self.catalog, refused, among)
 
     def _trends(self, report: Report, spark: SparkSession, rows: DataFrame, bounds: list[tuple[int, int]]) -> None:

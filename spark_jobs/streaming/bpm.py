@@ -29,7 +29,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from spark_jobs import kafka, quarantine
+from spark_jobs import kafka
 from spark_jobs.job import Job, parser, run
 from spark_jobs.streaming import readings
 from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, RECORD, TRENDS, Batch, Paused, Report
@@ -48,7 +48,7 @@ from spark_jobs.streaming.limits import RefusalLimit
 NAME = "streaming.bpm"
 QUERY = "bpm"
 PROGRESS = "ops.stream_progress"
-TABLES = (MULTIPLEX, HEART_RATE, TRENDS, quarantine.QUARANTINE, PROGRESS)
+TABLES = (MULTIPLEX, HEART_RATE, TRENDS)  # which a start waits for; the others are registered when they are written
 # Spark 4.1's Kafka source fails to report on a batch that a start finds unfinished, after it is written and committed
 # (SPARK-55271): each crash in a batch would cost a second start of the driver.
 REPORTING_FAULT = 'because the return value of "scala.Option.get()" is null'
@@ -306,6 +306,7 @@ class Stretch:
         table = f"{self._job.catalog}.{PROGRESS}"
         spark = self._job.spark
         try:
+            self._job.register(PROGRESS)
             spark.createDataFrame([row], spark.table(table).schema).writeTo(table).append()
         except Exception:  # a record for later; the stream does not end for it
             logger.exception("The progress of batches %s to %s is not recorded.", row["first_batch"], row["last_batch"])
@@ -357,7 +358,7 @@ def keep_running(job: Job) -> None:
     limit = RefusalLimit(given.refused_share, minimum=given.refused_minimum)
     if given.refused_share >= 1:  # a person has decided that it is the data
         limit = replace(limit, minimum=sys.maxsize, streak=sys.maxsize)
-    stream = Stream(job, heart, epoch, Batch(job.catalog, limit, held_to), told_to_stop)
+    stream = Stream(job, heart, epoch, Batch(job.catalog, limit, held_to, register=job.register), told_to_stop)
 
     def on_batch(records: DataFrame, number: int) -> None:
         stream.batch.transaction = stream.batch.transaction or f"bpm-{identity(folder)}"

@@ -152,9 +152,7 @@ CASES = [
         id="position_went_back",
     ),
     pytest.param(seen(end_position=10), State.REWOUND, Cure.PAGE, id="topic_was_made_anew"),
-    pytest.param(
-        seen({"crashes": tuple(map(ago, (400, 300, 200, 90)))}), State.FAILING, Cure.PAGE, id="crash_loop"
-    ),
+    pytest.param(seen({"crashes": tuple(map(ago, (400, 300, 200, 90)))}), State.FAILING, Cure.PAGE, id="crash_loop"),
     pytest.param(
         seen({"crashes": tuple(map(ago, (7000, 700, 610, 200, 90, 20)))}),
         State.HEALTHY,
