@@ -46,6 +46,10 @@ def settings(home: Home) -> dict[str, str]:
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        # without a checksum file beside each file: Hadoop starts a process (chmod) for each file that it makes, and a
+        # batch of the stream, which makes dozens, takes a sixth longer with twice as many
+        "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+        "spark.hadoop.fs.AbstractFileSystem.file.impl": "org.apache.hadoop.fs.local.RawLocalFs",
         "spark.hadoop.fs.permissions.umask-mode": "077",  # Hadoop has one of its own beside the process's
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "true",
