@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from deltalake import DeltaTable
@@ -96,7 +97,7 @@ def counted_at(path: Path, of_gold: bool = False) -> Callable[[], int]:
                 column = found.to_pyarrow_table(columns=["readings"], filters=filters)["readings"]
                 state["rows"] = int(column.to_numpy().sum()) if len(column) else 0
             else:
-                state["rows"] = sum(found.get_add_actions(flatten=True).to_pydict()["num_records"])
+                state["rows"] = sum(pa.table(found.get_add_actions(flatten=True))["num_records"].to_pylist())
         return state["rows"]
 
     return count
