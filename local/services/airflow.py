@@ -144,7 +144,7 @@ def _prepare(part: str, *arguments: str) -> Callable[[Home], Launch]:
         folder.mkdir(parents=True, exist_ok=True)
         if part == "airflow_api":
             write_private(folder / "passwords.json", json.dumps({"admin": home.secrets["airflow_password"]}))
-        return Launch([_program(), *arguments], environment(home), folder)
+        return Launch([_program(), *arguments], environment(home), folder, nice=0 if part == "airflow_api" else 5)
 
     return prepare
 

@@ -42,6 +42,7 @@ def main(name: str) -> None:
     launch.folder.mkdir(parents=True, exist_ok=True)
     os.chdir(launch.folder)
     program = launch.arguments[0]
+    os.nice(launch.nice)
     os.execvpe(program, list(launch.arguments), {**launch.environment, PART: name})  # noqa: S606  # no shell is wanted
 
 

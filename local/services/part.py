@@ -25,11 +25,15 @@ SOCKET_FOLDER_BYTES = 75
 
 @dataclass(frozen=True)
 class Launch:
-    """A process to become: arguments (program first), environment, working directory."""
+    """A process to become: arguments (program first), environment, working directory.
+
+    `nice`: how far it gives way where there are few cores (0 to 19).
+    """
 
     arguments: Sequence[str]
     environment: Mapping[str, str]
     folder: Path
+    nice: int = 0
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,7 @@ def _prepare(home: Home) -> Launch:
     for name, value in options.items():
         arguments += ["--conf", f"{name}={value}"]
     arguments += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"]
-    return Launch(arguments, environment, home.path / "spark")
+    return Launch(arguments, environment, home.path / "spark", nice=5)  # batches can wait, the stream is read live
 
 
 def _ready(home: Home, started_at: float) -> str | None:
