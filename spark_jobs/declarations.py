@@ -149,20 +149,25 @@ def _locations(spark: SparkSession, platform: Platform, catalog: str, tables: tu
     """Where those tables lie that this session's catalog knows; one question for each schema, not for each table."""
     if not platform.storage_root:
         return {}
-    found: dict[str, str] = {}
-    for schema in sorted({table.split(".")[0] for table in tables}):
+
+    def look(schema: str) -> dict[str, str]:
         names = [table.split(".")[1] for table in tables if table.startswith(f"{schema}.")]
         try:
             rows = spark.sql(f"SHOW TABLE EXTENDED IN {catalog}.{schema} LIKE '{'|'.join(names)}'").collect()
         except PySparkException as error:
             if "SCHEMA_NOT_FOUND" in str(error):
-                continue
+                return {}
             raise
+        found = {}
         for row in rows:
             lines = dict(line.split(": ", 1) for line in row.information.splitlines() if ": " in line)
             if "Location" in lines and row.tableName in names:
                 found[f"{schema}.{row.tableName}"] = lines["Location"]
-    return found
+        return found
+
+    schemas = {table.split(".")[0] for table in tables}
+    with ThreadPoolExecutor(PARALLEL, "look") as lookers:
+        return {table: location for found in lookers.map(look, schemas) for table, location in found.items()}
 
 
 def _path(location: str) -> str:

@@ -85,36 +85,40 @@ def apply(run: job.Job, folder: Path = FOLDER) -> None:
         said.writeTo(f"{run.catalog}.{NAME}").append()
         run.outcome.rows_out[NAME] = run.outcome.rows_out.get(NAME, 0) + 1
         logger.info("%s applied", migration.name)
+    missing = {name: _missing_properties(run, name) for name in there}
     for name in there:
-        _set_properties(run, name)
-    wrong = [line for name in there if (line := differences(run, name))]
+        _set_properties(run, name, missing[name])
+    wrong = [line for name in there if (line := differences(run, name, missing[name]))]
     if wrong:
         raise UndeclaredDifference("; ".join(wrong) + ". Write a migration (docs/schema-changes.md).")
 
 
-def differences(run: job.Job, name: str) -> str:
-    """In which columns and constraints a table and its declaration differ, as text; nothing when they do not."""
+def differences(run: job.Job, name: str, missing: dict[str, str]) -> str:
+    """In which columns and constraints a table and its declaration differ, as text; nothing when they do not.
+
+    `missing`: declared properties, constraints among them, that it has not.
+    """
     wanted = columns(name, run.platform, run.catalog)
     found = {field.name: field.dataType.simpleString() for field in run.table(name).schema}
     wrong = [f"{column} {wanted.get(column, 'is not declared')}, not {found.get(column, 'there')}"
              for column in sorted(wanted.keys() | found.keys()) if wanted.get(column) != found.get(column)]  # fmt: skip
-    wrong += [f"no constraint {text}" for key, text in _missing_properties(run, name) if key.startswith(CONSTRAINT)]
+    wrong += [f"no constraint {text}" for key, text in missing.items() if key.startswith(CONSTRAINT)]
     return f"{name}: {', '.join(wrong)}" if wrong else ""
 
 
-def _missing_properties(run: job.Job, name: str) -> list[tuple[str, str]]:
+def _missing_properties(run: job.Job, name: str) -> dict[str, str]:
     """Declared properties that the table has not, or not so."""
     detail = run.spark.sql(f"DESCRIBE DETAIL {run.catalog}.{name}").select("properties").head()
     found = dict(detail["properties"]) if detail else {}
     wanted = properties(name, run.platform, run.catalog)
-    return [(key, text) for key, text in wanted.items() if found.get(key) != text]
+    return {key: text for key, text in wanted.items() if found.get(key) != text}
 
 
-def _set_properties(run: job.Job, name: str) -> None:
+def _set_properties(run: job.Job, name: str, missing: dict[str, str]) -> None:
     """As declared; constraints are not set, since rows that break them must be dealt with first."""
-    missing = [(key, text) for key, text in _missing_properties(run, name) if not key.startswith(CONSTRAINT)]
-    if missing:
-        pairs = ", ".join(f"{literal(key)} = {literal(text)}" for key, text in missing)
+    chosen = {key: text for key, text in missing.items() if not key.startswith(CONSTRAINT)}
+    if chosen:
+        pairs = ", ".join(f"{literal(key)} = {literal(text)}" for key, text in chosen.items())
         run.spark.sql(f"ALTER TABLE {run.catalog}.{name} SET TBLPROPERTIES ({pairs})")
         logger.info("%s: %s", name, pairs)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pyspark.errors import PySparkException
 
 from spark_jobs import job
 from spark_jobs.ops import migrations
@@ -64,3 +65,12 @@ def test_numbers_follow_each_other(tmp_path: Path) -> None:
     (tmp_path / "0002_second.sql").write_text("")
     with pytest.raises(migrations.MigrationChanged, match="0001_"):
         migrations.migrations(tmp_path)
+
+
+def test_a_table_with_other_columns_than_declared_is_not_taken_as_it_lies(pipeline: Pipeline) -> None:
+    pipeline.run("silver.users")
+    assert pipeline.rows("silver.users") == []
+    pipeline.spark.sql("ALTER TABLE spark_catalog.silver.users ADD COLUMNS (nickname STRING)")
+    pipeline.spark.sql("DROP TABLE spark_catalog.silver.users")  # only its name
+    with pytest.raises(PySparkException, match="DELTA_CREATE_TABLE_SCHEME_MISMATCH"):
+        pipeline.run("silver.users")
