@@ -69,6 +69,7 @@ _JOBS = (
     Job("silver.heart_rate", ("bronze.kafka_multiplex",), dag="rebuild_readings"),
     Job("gold.bpm_trends", ("silver.heart_rate",), dag="rebuild_readings"),
     Job("ops.migrations", (), dag="migrations"),
+    Job("ops.maintenance", (), dag="maintenance"),
     Job("ops.quarantine_replay", (), (Needs.KAFKA,), ("bpm",), dag="quarantine_replay"),
 )
 

@@ -58,6 +58,8 @@ def settings(home: Home) -> dict[str, str]:
         # two cores: 200 shuffle partitions and 50 snapshot partitions cost seconds in every job
         "spark.sql.shuffle.partitions": "2",
         "spark.databricks.delta.snapshotPartitions": "2",
+        # VACUUM makes so many tasks of one listing; ten thousand unless told
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
         # Plans here are large and data is small: compiling code for each, and planning anew between the stages, is half
         # of a job's time (docs/decisions/0006). Databricks, with Photon and large data, keeps its own defaults.
         "spark.sql.adaptive.enabled": "false",

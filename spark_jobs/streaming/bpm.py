@@ -29,7 +29,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from spark_jobs import kafka
+from spark_jobs import kafka, packing
 from spark_jobs.job import Job, parser, run
 from spark_jobs.streaming import readings
 from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, RECORD, TRENDS, Batch, Paused, Report
@@ -73,11 +73,7 @@ SESSION = {
     "spark.sql.adaptive.enabled": "false",
     "spark.databricks.delta.snapshotPartitions": "2",
     "spark.sql.streaming.noDataProgressEventInterval": "2000",
-    # Files that OPTIMIZE has brought to this size are left alone, so its cost is bounded by what is new.
-    "spark.databricks.delta.optimize.minFileSize": str(16 << 20),
-    "spark.databricks.delta.optimize.maxFileSize": str(32 << 20),
-    "spark.databricks.delta.optimize.clustering.mergeStrategy.minCubeSize.threshold": str(64 << 20),
-    "spark.databricks.delta.optimize.clustering.mergeStrategy.targetCubeSize.threshold": str(128 << 20),
+    **packing.SETTINGS,
 }
 
 
@@ -196,7 +192,7 @@ class Stream:
         begun = time.monotonic()
         # Days before yesterday are packed already.
         days = "WHERE topic = 'bpm' AND event_date >= current_date() - 1" if table == MULTIPLEX else ""
-        self.job.spark.sql(f"OPTIMIZE {self.job.catalog}.{table} {days}").collect()
+        packing.pack(self.job.spark, self.job.path(table), days)
         self._maintained_at = time.monotonic()
         logger.info("packed %s in %.1f s", table, self._maintained_at - begun)
 
