@@ -27,6 +27,7 @@ from local.home import PORT_OFFSETS, Home
 from local.services import postgres
 from spark_jobs import incremental, job, slices
 from spark_jobs.bronze import extraction, gym_visits, registrations
+from spark_jobs.platform import Platform
 from spark_jobs.quality import reconciliation, sources
 from spark_jobs.quality.comparison import Finding
 from spark_jobs.quality.pinned import BOOKS, pin
@@ -352,7 +353,8 @@ def test_of_two_runs_at_once_the_overtaken_one_writes_nothing(lake: Lake, monkey
 def _say(lake: Lake, outcome: dict[str, Any]) -> None:
     """Let the books say that the job of visits ran once more, with this outcome."""
     run = job.Job(
-        VISITS.target, lake.pipeline.spark, None, "spark_catalog", "x", outcome["clock"], job.Rebuild(), None,  # type: ignore[arg-type]
+        VISITS.target, lake.pipeline.spark, Platform(str(lake.pipeline.lake)), "spark_catalog", "x",
+        outcome["clock"], job.Rebuild(), None,  # type: ignore[arg-type]
         job.Outcome(source_versions=outcome["source_versions"]),
     )  # fmt: skip
     job.record(run, outcome["clock"])
