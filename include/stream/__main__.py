@@ -24,7 +24,7 @@ import httpx
 from include.settings import settings
 from include.stream.judge import State, judge
 from include.stream.platform import Call
-from include.stream.supervise import Supervisor, summary
+from include.stream.supervise import NothingRuns, Supervisor, summary
 
 WELL = {State.HEALTHY, State.STARTING, State.CATCHING_UP}
 TIMEOUT_SECONDS = 30
@@ -52,6 +52,7 @@ def supervisor() -> Supervisor:
         http_call(os.environ["FITNESS_WORKSPACE_URL"], os.environ["FITNESS_WORKSPACE_TOKEN"]),
         Path(unquote(urlparse(environment.stream.heartbeat).path)),
         {"bootstrap.servers": environment.kafka.bootstrap_servers, **environment.kafka.options},
+        pages=False,
     )
 
 
@@ -95,7 +96,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("command", choices=commands)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    return commands[parser.parse_args(argv).command]()
+    try:
+        return commands[parser.parse_args(argv).command]()
+    except NothingRuns as error:
+        logging.getLogger(__name__).error("%s", error)
+        return 1
 
 
 if __name__ == "__main__":

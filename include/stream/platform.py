@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -66,10 +66,12 @@ class StreamJob:
     def cancel(self, run_id: str) -> None:
         self.call("POST", "2.2/jobs/runs/cancel", {"run_id": int(run_id)})
 
-    def wait_until_ended(self, job_id: int, seconds: float, sleep: Callable[[float], None] = time.sleep) -> bool:
-        """Whether no run is active any more, at the latest after `seconds`."""
-        deadline = time.monotonic() + seconds
-        while self.active_runs(job_id):
+    def wait_until_ended(
+        self, job_id: int, runs: Iterable[Run], seconds: float, sleep: Callable[[float], None] = time.sleep
+    ) -> bool:
+        """Whether none of these runs is active any more, at the latest after `seconds`."""
+        deadline, awaited = time.monotonic() + seconds, {run.run_id for run in runs}
+        while any(run.run_id in awaited for run in self.active_runs(job_id)):
             if time.monotonic() >= deadline:
                 return False
             sleep(1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +20,7 @@ from include.stream import heartbeats
 from include.stream.act import Budget, Decision, Memory, decide
 from include.stream.heartbeats import Document
 from include.stream.job import TOPIC, checkpoint_reads, job_name, job_settings, version_of
-from include.stream.judge import Cure, Desired, Limits, Observation, Verdict, judge
+from include.stream.judge import Cure, Desired, Limits, Observation, Run, Verdict, judge
 from include.stream.platform import Call, StreamJob
 
 log = logging.getLogger(__name__)
@@ -47,9 +47,17 @@ def end_position(kafka: dict[str, str], topic: str = TOPIC) -> int | None:
         return None
 
 
+class NothingRuns(RuntimeError):
+    """A start was asked for, and nothing came of it."""
+
+
 @dataclass
 class Supervisor:
-    """One look at the stream and what follows from it. `kafka`: configuration of a confluent client, secrets too."""
+    """One look at the stream and what follows from it.
+
+    `kafka`: configuration of a confluent client, secrets too. `pages`: whether the caller wakes somebody when it is
+    told to; what nobody is told of is left for one who does.
+    """
 
     settings: Settings
     call: Call
@@ -57,6 +65,7 @@ class Supervisor:
     kafka: dict[str, str]
     limits: Limits = field(default_factory=Limits)
     budget: Budget = field(default_factory=Budget)
+    pages: bool = True
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
 
@@ -94,6 +103,8 @@ class Supervisor:
         verdict = judge(self.desired(memory), seen, self.limits)
         log.info("%s: %s", verdict.state, verdict.reason)
         decision = decide(verdict, memory, seen.now, self.budget)
+        if not self.pages:
+            decision = replace(decision, memory=replace(decision.memory, paged=memory.paged))
         self.remember(decision.memory)  # before the deed: a supervisor that dies in it has spent the try
         if decision.action is Cure.NOTHING:
             log.info("Nothing is done: %s", decision.why)
@@ -109,12 +120,14 @@ class Supervisor:
         if action is Cure.ROLL:
             self._drain(job_id, seen)
         if action is Cure.RESTART:
-            self._end_all(job_id)
+            self._cancel(job_id, seen.active_runs)
         if self.rests():  # since a moment
             log.warning("Nothing is started.")
             return
         run_id = self.job.start(job_id, self._token(seen))
         runs = self.job.active_runs(job_id)
+        if not runs:
+            raise NothingRuns(f"Run {run_id} was asked for, and no run is active. The next look starts another one.")
         log.info("Run %s was started; active: %s.", run_id, ", ".join(f"{run.run_id} {run.state}" for run in runs))
 
     def stop(self) -> bool:
@@ -159,17 +172,18 @@ class Supervisor:
         return job_id is None or not self.job.active_runs(job_id)
 
     def _drain(self, job_id: int, seen: Observation) -> None:
+        """End the runs that were seen, at a batch's end if they can. What another supervisor started since, stays."""
         if seen.heartbeat is not None:
             heartbeats.request_stop(self.heartbeat, seen.heartbeat.epoch)
-            if self.job.wait_until_ended(job_id, DRAIN_SECONDS, self.sleep):
+            if self.job.wait_until_ended(job_id, seen.active_runs, DRAIN_SECONDS, self.sleep):
                 return
             log.warning("The stream did not end within %d s of being asked; it is cancelled.", DRAIN_SECONDS)
-        self._end_all(job_id)
+        self._cancel(job_id, seen.active_runs)
 
-    def _end_all(self, job_id: int) -> None:
-        for run in self.job.active_runs(job_id):
+    def _cancel(self, job_id: int, runs: Sequence[Run]) -> None:
+        for run in runs:
             self.job.cancel(run.run_id)
-        if not self.job.wait_until_ended(job_id, DRAIN_SECONDS, self.sleep):
+        if not self.job.wait_until_ended(job_id, runs, DRAIN_SECONDS, self.sleep):
             log.warning("A cancelled run is still active; the next look will deal with it.")
 
     def _token(self, seen: Observation) -> str:

@@ -64,12 +64,17 @@ class Epoch:
 
     @classmethod
     def claim(cls, heartbeat: Path, run_id: str, clock: Clock = now_utc) -> Epoch:
-        """Take the next number. Two that start at once get two numbers: exclusive creation admits one a file."""
+        """Take the next number. Two that start at once get two numbers: exclusive creation admits one a file.
+
+        Above all that was ever claimed, also when the folder is lost: a stop that was asked of an epoch before is not
+        meant for this one, and a stream that still has such an epoch must see that it is not the newest.
+        """
         folder = heartbeat.with_suffix(".epochs")
         folder.mkdir(parents=True, exist_ok=True)
+        before = max(_document(heartbeat)["epoch"], _stopped_to(heartbeat))
         while True:
-            taken = sorted(int(file.stem) for file in folder.glob("*.json") if file.stem.isdigit())
-            number = (taken[-1] if taken else 0) + 1
+            taken = _claims(folder)
+            number = max(before, *taken) + 1 if taken else before + 1
             try:
                 with _file_of(folder, number).open("x") as claim:
                     json.dump({"run_id": run_id, "claimed_at": clock().isoformat()}, claim)
@@ -82,7 +87,12 @@ class Epoch:
     @property
     def fenced(self) -> bool:
         """Whether somebody claimed the stream after us."""
-        return _file_of(self.folder, self.number + 1).exists()
+        return any(number > self.number for number in _claims(self.folder))
+
+
+def _claims(folder: Path) -> list[int]:
+    """The epochs that are claimed, ascending; of old ones the newest."""
+    return sorted(int(file.stem) for file in folder.glob("*.json") if file.stem.isdigit())
 
 
 def _file_of(folder: Path, number: int) -> Path:
@@ -90,10 +100,16 @@ def _file_of(folder: Path, number: int) -> Path:
 
 
 def stop_requested(heartbeat: Path, epoch: int) -> bool:
+    """Whether streams of this epoch are to end."""
+    return _stopped_to(heartbeat) >= epoch
+
+
+def _stopped_to(heartbeat: Path) -> int:
+    """The newest epoch that was asked to stop, 0 when none was."""
     try:
-        return int(heartbeat.with_suffix(".stop").read_text()) >= epoch
+        return int(heartbeat.with_suffix(".stop").read_text())
     except (FileNotFoundError, ValueError):
-        return False
+        return 0
 
 
 @dataclass
@@ -171,10 +187,11 @@ class Heart:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    """What the run before left: state, window and crashes; nothing of these when it is missing or damaged."""
+    """What the run before left: epoch, state, window and crashes; nothing of these when missing or damaged."""
     try:
         document = json.loads(path.read_text())
         window = [sample for sample in document["window"] if {"at", "epoch", "position", "latest"} <= sample.keys()]
-        return {"state": document["state"], "window": window, "crashes": list(document.get("crashes", ()))}
+        crashes = list(document.get("crashes", ()))
+        return {"epoch": int(document["epoch"]), "state": document["state"], "window": window, "crashes": crashes}
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        return {"state": "", "window": [], "crashes": []}
+        return {"epoch": 0, "state": "", "window": [], "crashes": []}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -56,6 +57,22 @@ def test_the_window_survives_a_restart_and_its_samples_keep_their_distance(tmp_p
     beat, _ = heartbeats.read(path)
     assert beat is not None
     assert [(sample.epoch, sample.position) for sample in beat.window] == [(1, 0), (1, 5), (1, 10), (2, 99)]
+
+
+def test_epochs_rise_also_when_their_folder_is_lost(tmp_path: Path) -> None:
+    path, clock = tmp_path / "bpm.json", Clock()
+    for _ in range(6):
+        last = Epoch.claim(path, "17")
+    heart(path, clock, last.number).beat("running")
+    shutil.rmtree(path.with_suffix(".epochs"))
+    anew = Epoch.claim(path, "18")
+    assert (anew.number, anew.fenced, last.fenced) == (7, False, True)
+
+    shutil.rmtree(path.with_suffix(".epochs"))
+    path.unlink()
+    path.with_suffix(".stop").write_text("7")
+    anew = Epoch.claim(path, "19")
+    assert anew.number == 8 and not stop_requested(path, anew.number)
 
 
 def test_a_start_after_a_run_that_did_not_end_well_counts_as_a_crash(tmp_path: Path) -> None:

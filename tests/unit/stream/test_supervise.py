@@ -57,6 +57,7 @@ class Platform:
 
     def runs_list(self, query: dict[str, Any]) -> dict[str, Any]:
         if self.heeds and self.heeds.exists():
+            self.heeds = None  # what starts later has a later epoch
             self.end()
         wanted = "active_only" in query
         runs = [run for run in self.runs if (run["state"]["life_cycle_state"] == "RUNNING") is wanted]
@@ -72,11 +73,14 @@ class Platform:
         return {"run_id": self.tokens[document["idempotency_token"]]}
 
     def runs_cancel(self, document: dict[str, Any]) -> dict[str, Any]:
-        self.end("CANCELED")
+        self.end("CANCELED", document["run_id"])
         return {}
 
-    def end(self, result: str = "SUCCESS") -> None:
+    def end(self, result: str = "SUCCESS", run_id: int | None = None) -> None:
+        """All active runs, or one."""
         for run in self.runs:
+            if (run_id is not None and run["run_id"] != run_id) or run["state"]["life_cycle_state"] == "TERMINATED":
+                continue
             run["state"] = {"life_cycle_state": "TERMINATED", "result_state": result}
 
     @property
@@ -194,6 +198,38 @@ def test_an_old_version_is_drained_and_the_new_one_started(
     assert (tmp_path / "bpm.stop").read_text() == "1"
     assert "runs/cancel" not in platform.said
     assert len(platform.runs) == 2
+
+
+@pytest.mark.parametrize("cure", [supervise.Cure.ROLL, supervise.Cure.RESTART])
+def test_of_two_supervisors_the_later_leaves_alone_what_the_earlier_has_started(
+    supervisor: Supervisor, platform: Platform, cure: supervise.Cure
+) -> None:
+    supervisor.once()
+    beat(supervisor, run_id=1, version="old")
+    seen = supervisor.observe()
+    for _ in range(2):
+        supervisor.act(cure, seen)
+    assert (len(platform.runs), platform.active) == (2, 1)
+    assert platform.runs[1]["state"]["life_cycle_state"] == "RUNNING"
+
+
+def test_a_start_of_which_nothing_came_is_an_error(supervisor: Supervisor, platform: Platform) -> None:
+    supervisor.once()
+    platform.end("CANCELED")
+    token = supervisor._token(supervisor.observe())
+    platform.tokens[token[:64]] = 1
+    with pytest.raises(supervise.NothingRuns, match="Run 1 was asked for"):
+        supervisor.once()
+
+
+def test_who_cannot_page_leaves_the_page_to_who_can(supervisor: Supervisor) -> None:
+    supervisor.once()
+    beat(supervisor, run_id=1, state="paused", reason="60% refused")
+    supervisor.pages = False
+    assert supervisor.once()[1].page
+    supervisor.pages = True
+    assert supervisor.once()[1].page
+    assert not supervisor.once()[1].page
 
 
 def test_a_stream_that_does_not_heed_its_stop_is_cancelled(supervisor: Supervisor, platform: Platform) -> None:
