@@ -39,7 +39,7 @@ from airflow.sdk import Context, task
 from include.alerts import task_failed
 from include.dag import fitness_dag
 from include.settings import settings
-from include.stream.airflow import StreamUnwell, page, supervisor
+from include.stream.airflow import StreamUnwell, deadline_missed, page, supervisor
 from include.stream.judge import Cure, State
 from include.stream.supervise import summary
 from include.tags import Tag
@@ -53,7 +53,7 @@ def unless_paged(context: Context) -> None:
         task_failed(dict(context))
 
 
-with fitness_dag("bpm_stream", doc=__doc__, tags={Tag.STREAM, Tag.TIER_1}):
+with fitness_dag("bpm_stream", doc=__doc__, tags={Tag.STREAM, Tag.TIER_1}, missed=deadline_missed):
 
     @task(execution_timeout=settings().dag("bpm_stream").job_timeout, retries=0, on_failure_callback=unless_paged)
     def supervise() -> dict[str, Any]:

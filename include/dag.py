@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Asset
 
-from include.alerts import task_failed
+from include.alerts import deadline_missed, task_failed
 from include.deadlines import deadline
 from include.settings import settings
 from include.tags import Tag
@@ -28,12 +29,13 @@ def fitness_dag(
     started_by: Asset | None = None,
     schedule: CronTriggerTimetable | None = None,
     params: dict[str, Any] | None = None,
+    missed: Callable[[dict[str, Any]], Awaitable[None]] = deadline_missed,
 ) -> DAG:
     """A DAG with the schedule, deadline, retries and alerts that the settings give it.
 
     One run at a time: a table has one writer, and a run that is behind takes over what the next ones would have done.
     `doc` is the module's docstring: the page that the person on call reads. `started_by` or `schedule` replaces the
-    clock of the settings.
+    clock of the settings. `missed` is called when a run has missed its deadline.
     """
     environment = settings()
     own = environment.dag(dag_id)
@@ -44,7 +46,7 @@ def fitness_dag(
         catchup=False,
         max_active_runs=1,
         max_active_tasks=own.max_active_tasks,
-        deadline=deadline(own),
+        deadline=deadline(own, missed),
         doc_md=doc,
         tags=sorted(tags),
         params=params or {},

@@ -7,6 +7,7 @@ tasks under `DAGRUN_QUEUED_AT` answers HTTP 500 (apache/airflow#70368). A class 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,16 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-def due(run_type: str, run_after: datetime, queued_at: datetime | None, conf: dict[str, Any] | None) -> datetime | None:
-    """When a run became due (UTC); None when lateness means nothing: backfills and rebuilds take what they take."""
+def due(
+    run_type: str, run_after: datetime, queued_at: datetime | None, conf: dict[str, Any] | None, is_first: bool = False
+) -> datetime | None:
+    """When a run became due (UTC); None when lateness means nothing: backfills and rebuilds take what they take.
+
+    The first run of a DAG is of a time before anybody could have run it.
+    """
     if run_type == "backfill" or (conf or {}).get(PARAM):
         return None
-    return run_after if run_type == "scheduled" else queued_at or run_after
+    return run_after if run_type == "scheduled" and not is_first else queued_at or run_after
 
 
 @deadline_reference
@@ -39,10 +45,12 @@ class RunDue(BaseDeadlineReference):
         from sqlalchemy import select
 
         columns = (DagRun.run_type, DagRun.run_after, DagRun.queued_at, DagRun.conf)
-        row = session.execute(select(*columns).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)).one()
-        return due(*row)
+        found = session.execute(select(*columns).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)).one()
+        others = select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_id != run_id).limit(1)
+        run_type, run_after, queued_at, conf = found
+        return due(run_type, run_after, queued_at, conf, is_first=session.scalar(others) is None)
 
 
-def deadline(dag: DagSettings) -> DeadlineAlert:
+def deadline(dag: DagSettings, missed: Callable[[dict[str, Any]], Awaitable[None]] = deadline_missed) -> DeadlineAlert:
     """Pages when a run has not succeeded `dag.deadline` after it was due; runs that failed count as late too."""
-    return DeadlineAlert(reference=RunDue(), interval=dag.deadline, callback=AsyncCallback(deadline_missed))
+    return DeadlineAlert(reference=RunDue(), interval=dag.deadline, callback=AsyncCallback(missed))

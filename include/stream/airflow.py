@@ -15,6 +15,8 @@ from airflow.sdk import Connection, ObjectStoragePath
 
 from include import alerts
 from include.settings import Settings, settings
+from include.stream import heartbeats
+from include.stream.act import Memory
 from include.stream.heartbeats import Document
 from include.stream.judge import Verdict
 from include.stream.platform import Call
@@ -76,6 +78,25 @@ def page(verdict: Verdict, told: str) -> None:
         raised_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     asyncio.run(alerts.send(alert))
+
+
+async def deadline_missed(context: dict[str, Any]) -> None:
+    """Airflow's callback for a run of `bpm_stream` that is red or late: pages, unless what it found has paged already.
+
+    While an incident is open each minute's run is red, and each would page again when its deadline comes.
+    """
+    if await asyncio.to_thread(incident_is_open):
+        log.info("An incident of the stream is open and has been paged.")
+        return
+    await alerts.deadline_missed(context)
+
+
+def incident_is_open() -> bool:
+    """Whether the supervision has paged and not yet seen ten minutes of health since; False when it cannot be told."""
+    try:
+        return bool(Memory.from_json(heartbeats.beside(heartbeat(settings()), "supervision").read_text()).paged)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def pause(seconds: float) -> None:

@@ -138,6 +138,9 @@ def touched(changes: Changes) -> list[DataFrame]:
         frames.append(feed.where("status = 'completed'").select("user_id", day("ended_at")))
     if (feed := changes.of(READINGS)) is not None:
         frames.append(feed.select("user_id", day("read_at")))
+        # the reading after it speaks for less, or for more again, and may be of the next day
+        later = F.expr(f"read_at + INTERVAL {LONGEST_SPAN.seconds} SECONDS")
+        frames.append(feed.select("user_id", F.to_date(later).alias("activity_date")))
     if (feed := changes.of(PROFILES)) is not None:
         members = members_of_changed_profiles(feed, "date_of_birth")
         frames.append(members.among(run.table("gold.user_activity"), "user_id").select(*KEY))

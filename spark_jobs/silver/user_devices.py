@@ -2,7 +2,7 @@
 
 Key: user_id, valid_from. From `bronze.registrations` (accepted versions; a deletion ends nothing that was worn before).
 A period ends when the member registers another device, or when another member registers this one: a device is on one
-wrist (docs/decisions/0002).
+wrist (docs/decisions/0002). A member who registers it again after another one has a new period.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ def worn(versions: DataFrame) -> DataFrame:
     # of two versions for the same moment the later one wins
     said = rules.latest(accepted, ("user_id", "registered_at"), F.col("row_version"))
     of_member = Window.partitionBy("user_id").orderBy("registered_at")
-    device = F.struct("device_id", "mac_address")
+    of_device = Window.partitionBy("device_id").orderBy("registered_at", "row_version", "user_id")
+    # the same device again says something only where another member had it meanwhile
     starts = (
-        said.withColumn("_before", F.lag(device).over(of_member))
-        .where(F.col("_before").isNull() | (F.col("_before") != device))
+        said.withColumn("_before", F.lag(F.struct("device_id", "mac_address")).over(of_member))
+        .withColumn("_wearer", F.lag("user_id").over(of_device))
+        .where("_before IS NULL OR _before <> struct(device_id, mac_address) OR _wearer <> user_id")
         .withColumn("_next", F.lead("registered_at").over(of_member))
     )
-    of_device = Window.partitionBy("device_id").orderBy("registered_at", "row_version", "user_id")
     periods = starts.withColumn("valid_to", F.least("_next", F.lead("registered_at").over(of_device)))
     return periods.where("valid_to IS NULL OR valid_to > registered_at").select(
         "user_id", "device_id", "mac_address", F.col("registered_at").alias("valid_from"), "valid_to"

@@ -24,6 +24,10 @@ def test_due(run_type, queued_at, conf, expected):
     assert due(run_type, CLOCK, queued_at, conf) == expected
 
 
+def test_the_first_run_of_a_dag_is_not_late_for_a_time_before_it():
+    assert due("scheduled", CLOCK, QUEUED, {}, is_first=True) == QUEUED
+
+
 def test_the_plugin_registers_the_reference_under_the_name_that_dags_store():
     from airflow import plugins_manager
     from airflow.serialization.helpers import find_registered_custom_deadline_reference

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from types import SimpleNamespace
 
 import pytest
 
 from include.stream import airflow as stream
+from include.stream.act import Memory
 from tests.dags.running import tiny_jobs
 
 
@@ -54,6 +56,22 @@ def test_a_page_that_is_due_when_the_stream_goes_on_is_sent(monkeypatch):
     monkeypatch.setattr(stream, "page", lambda verdict, told: paged.append(told))
     assert stream.resume()["action"] == "start"
     assert paged == ["Starts did not help."]
+
+
+@pytest.mark.parametrize("paged", ["", "failing"])
+def test_a_red_run_of_an_incident_that_was_paged_does_not_page_again(monkeypatch, tmp_path, paged):
+    sent = []
+
+    async def send(context):
+        sent.append(context)
+
+    (tmp_path / "bpm.supervision").write_text(Memory(paged=paged).to_json())
+    monkeypatch.setattr(stream, "heartbeat", lambda environment: tmp_path / "bpm.json")
+    monkeypatch.setattr(stream.alerts, "deadline_missed", send)
+    asyncio.run(stream.deadline_missed({}))
+    assert len(sent) == (0 if paged else 1)
+    (tmp_path / "bpm.supervision").unlink()
+    assert not stream.incident_is_open()
 
 
 def test_differences_are_those_that_this_rebuild_has_found(tmp_path):

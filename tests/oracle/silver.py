@@ -103,10 +103,13 @@ def wearings(registrations: Iterable[RegistrationVersion]) -> list[Wearing]:
             last_word[place] = version
 
     of_member: dict[int, list[RegistrationVersion]] = defaultdict(list)
+    said_last: dict[int, int] = {}  # of a device, the member who registered it last
     for version in sorted(last_word.values(), key=_registration_order):
         before = of_member[version.user_id][-1:]
-        if [(b.device_id, b.mac_address) for b in before] != [(version.device_id, version.mac_address)]:
+        is_same = [(b.device_id, b.mac_address) for b in before] == [(version.device_id, version.mac_address)]
+        if not is_same or said_last[version.device_id] != version.user_id:
             of_member[version.user_id].append(version)
+        said_last[version.device_id] = version.user_id
     of_device: dict[int, list[RegistrationVersion]] = defaultdict(list)
     for begins in of_member.values():
         for begin in begins:

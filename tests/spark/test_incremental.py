@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from spark_jobs import incremental, job, slices
 from spark_jobs.incremental import difference
 from spark_jobs.slices import Slice
-from tests.oracle import RegistrationVersion, VisitVersion, WorkoutEvent, World
+from tests.oracle import Reading, RegistrationVersion, VisitVersion, WorkoutEvent, World
 from tests.oracle.facts import HOUR, MINUTE, SECOND, at
 from tests.spark.pipeline import Pipeline, workout_message
 
@@ -288,3 +288,39 @@ def test_bounds_skip_the_files_of_others(pipeline: Pipeline) -> None:
     files = chosen.among(events, "user_id", "workout_id", "session_id").select("_metadata.file_path").distinct().count()
     assert events.select("_metadata.file_path").distinct().count() == 5
     assert files == 1
+
+
+def test_a_late_reading_before_midnight_shortens_what_the_next_day_begins_with(pipeline: Pipeline) -> None:
+    midnight, device = at("2024-03-10T00:00:00"), 10
+    readings = [Reading(device, midnight + second * SECOND, 120.0) for second in (5, 20)]
+    registered = RegistrationVersion(1, device, "mac-10", TEN, 1)
+    events = [event("start", midnight - 10 * MINUTE), event("stop", midnight + 10 * MINUTE)]
+    pipeline.land(World([registered], workout_events=events, readings=readings))
+    pipeline.run_all()
+
+    def zone_2() -> float:
+        [row] = [row for row in pipeline.rows("gold.user_activity") if row["activity_date"] == date(2024, 3, 10)]
+        return float(row["minutes_zone_2"])
+
+    assert zone_2() == 0.5
+    pipeline.land(World(readings=[Reading(device, midnight - 2 * SECOND, 100.0)]))
+    pipeline.run_all()
+    assert zone_2() == 0.37
+
+
+def test_a_device_that_comes_back_has_a_new_period_and_ends_the_others(pipeline: Pipeline) -> None:
+    said = [
+        RegistrationVersion(user, 10, "mac-10", TEN + hour * HOUR, hour) for hour, user in enumerate((1, 2, 1, 1), 1)
+    ]
+    for version in said:
+        pipeline.land(World([version]))
+        pipeline.run("silver.user_devices")
+    periods = sorted(
+        (row["valid_from"], row["user_id"], row["valid_to"]) for row in pipeline.rows("silver.user_devices")
+    )
+    moments = [job.instant(TEN + hour * HOUR) for hour in (1, 2, 3)]
+    assert periods == [
+        (moments[0], 1, moments[1]),
+        (moments[1], 2, moments[2]),
+        (moments[2], 1, None),
+    ]
