@@ -55,8 +55,8 @@ def wearing(user: int, device: int, valid_from: int, valid_to: int | None) -> We
         ),
         pytest.param(
             [registration(1, 7, T0, 1), registration(2, 7, T1, 2), registration(1, 7, T2, 3)],
-            [wearing(1, 7, T0, T1), wearing(2, 7, T1, None)],
-            id="who says again what was worn before does not take the device back",
+            [wearing(1, 7, T0, T1), wearing(1, 7, T2, None), wearing(2, 7, T1, T2)],
+            id="a device that comes back",
         ),
         pytest.param(
             [registration(1, 7, at("1999-12-31"), 1), registration(1, 8, T1, 2)],
