@@ -255,14 +255,22 @@ def _require(home: Home, *parts: str) -> None:
 
 
 def _extracted_version(home: Home) -> int | None:
-    """The highest row version in bronze.registrations."""
+    """The highest row version in bronze.registrations; None when it holds none.
+
+    Its files are read by pyarrow's own threads. Through deltalake they would call Python, and a process that ends
+    while one of them does is aborted.
+    """
+    import pyarrow.dataset
     from deltalake import DeltaTable
 
     path = home.lake / "bronze" / "registrations"
     if not DeltaTable.is_deltatable(str(path)):
         return None
-    versions = DeltaTable(str(path)).to_pyarrow_table(columns=["row_version"])["row_version"].to_numpy()
-    return int(versions.max()) if versions.size else None
+    files = DeltaTable(str(path)).file_uris()
+    if not files:
+        return None
+    versions = pyarrow.dataset.dataset(files, format="parquet").to_table(columns=["row_version"])["row_version"]
+    return int(versions.to_numpy().max())
 
 
 @contextmanager
