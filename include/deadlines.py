@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import BaseDeadlineReference, DeadlineAlert, deadline_reference
 
-from include.alerts import deadline_missed
 from include.rebuild import PARAM
 from include.settings import DagSettings
 
@@ -51,6 +50,6 @@ class RunDue(BaseDeadlineReference):
         return due(run_type, run_after, queued_at, conf, is_first=session.scalar(others) is None)
 
 
-def deadline(dag: DagSettings, missed: Callable[[dict[str, Any]], Awaitable[None]] = deadline_missed) -> DeadlineAlert:
-    """Pages when a run has not succeeded `dag.deadline` after it was due; runs that failed count as late too."""
+def deadline(dag: DagSettings, missed: Callable[[dict[str, Any]], Awaitable[None]]) -> DeadlineAlert:
+    """Calls `missed` when a run has not succeeded `dag.deadline` after it was due; one that failed is late too."""
     return DeadlineAlert(reference=RunDue(), interval=dag.deadline, callback=AsyncCallback(missed))

@@ -93,7 +93,7 @@ def register(spark: SparkSession, platform: Platform, catalog: str, *tables: str
     known = _locations(spark, platform, catalog, tables)
     if missing := [table for table in tables if table not in known]:
         for schema in sorted({table.split(".")[0] for table in missing}):
-            _create_schema(spark, platform, catalog, schema)
+            create_schema(spark, platform, catalog, schema)
         # each reads its log: side by side, since somebody may wait for it
         with ThreadPoolExecutor(PARALLEL, "register") as creators:
             list(creators.map(lambda table: _create(spark, platform, catalog, table), filterfalse(is_view, missing)))
@@ -111,7 +111,7 @@ def is_view(table: str) -> bool:
     return (FOLDER / schema / f"{name}.view.sql").exists()
 
 
-def _create_schema(spark: SparkSession, platform: Platform, catalog: str, schema: str) -> None:
+def create_schema(spark: SparkSession, platform: Platform, catalog: str, schema: str) -> None:
     location = platform.location(schema)
     spark.sql(f"CREATE SCHEMA IF NOT EXISTS {catalog}.{schema}" + (f" LOCATION '{location}'" if location else ""))
 
@@ -121,7 +121,7 @@ def _create(spark: SparkSession, platform: Platform, catalog: str, table: str) -
     as CREATE TABLE does, takes ten times as long, and other properties (DAG migrations sets them) harm no row."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            if not is_view(table) and _lies_there(spark, platform, catalog, table):
+            if not is_view(table) and _shape(spark, platform, table) == columns(table, platform, catalog):
                 register_as_it_is(spark, platform, catalog, table)
             else:
                 spark.sql(statement(table, platform, catalog))
@@ -132,17 +132,19 @@ def _create(spark: SparkSession, platform: Platform, catalog: str, table: str) -
             time.sleep(random.uniform(0.1, 0.4) * attempt)  # noqa: S311 - only spreads the attempts
 
 
-def _lies_there(spark: SparkSession, platform: Platform, catalog: str, table: str) -> bool:
+def _shape(spark: SparkSession, platform: Platform, table: str) -> dict[str, str] | None:
+    """The columns (see `columns`) of the table that lies at its place; None without one, or where the catalog decides
+    on the place."""
     location = platform.location(table)
     if location is None:
-        return False
+        return None
     try:
         schema = spark.read.format("delta").load(location).schema
     except PySparkException as error:
         if any(sign in str(error) for sign in NOT_THERE):
-            return False
+            return None
         raise
-    return {field.name: field.dataType.simpleString() for field in schema} == columns(table, platform, catalog)
+    return {field.name: field.dataType.simpleString() for field in schema}
 
 
 def _locations(spark: SparkSession, platform: Platform, catalog: str, tables: tuple[str, ...]) -> dict[str, str]:

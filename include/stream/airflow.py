@@ -15,12 +15,10 @@ from airflow.sdk import Connection, ObjectStoragePath
 
 from include import alerts
 from include.settings import Settings, settings
-from include.stream import heartbeats
-from include.stream.act import Memory
 from include.stream.heartbeats import Document
 from include.stream.judge import Verdict
 from include.stream.platform import Call
-from include.stream.supervise import Supervisor, summary
+from include.stream.supervise import Supervisor, recall, summary
 
 RUNBOOK = "docs/runbooks/bpm_stream.md"
 KAFKA_CONNECTION = (
@@ -94,8 +92,8 @@ async def deadline_missed(context: dict[str, Any]) -> None:
 def incident_is_open() -> bool:
     """Whether the supervision has paged and not yet seen ten minutes of health since; False when it cannot be told."""
     try:
-        return bool(Memory.from_json(heartbeats.beside(heartbeat(settings()), "supervision").read_text()).paged)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return bool(recall(heartbeat(settings())).paged)
+    except OSError:
         return False
 
 

@@ -51,6 +51,17 @@ class NothingRuns(RuntimeError):
     """A start was asked for, and nothing came of it."""
 
 
+def recall(heartbeat: Document) -> Memory:
+    """What was remembered. When it is damaged, nothing: the worst that follows is a start or a page too many."""
+    try:
+        return Memory.from_json(heartbeats.beside(heartbeat, "supervision").read_text())
+    except FileNotFoundError:
+        return Memory()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("What was remembered cannot be read and is forgotten: %s", error)
+        return Memory()
+
+
 @dataclass
 class Supervisor:
     """One look at the stream and what follows from it.
@@ -192,14 +203,7 @@ class Supervisor:
         return f"bpm-{version_of(self.definition)}-after-{before}"
 
     def recall(self) -> Memory:
-        """A damaged memory is forgotten: the worst that follows is a start or a page too many."""
-        try:
-            return Memory.from_json(heartbeats.beside(self.heartbeat, "supervision").read_text())
-        except FileNotFoundError:
-            return Memory()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("What was remembered cannot be read and is forgotten: %s", error)
-            return Memory()
+        return recall(self.heartbeat)
 
     def remember(self, memory: Memory) -> None:
         self._write("supervision", memory.to_json())

@@ -22,7 +22,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from spark_jobs import job
-from spark_jobs.declarations import NOT_THERE, columns, declared, properties, register_as_it_is
+from spark_jobs.declarations import NOT_THERE, columns, create_schema, declared, properties, register_as_it_is
 from spark_jobs.slices import literal
 
 NAME = "ops.migrations"
@@ -128,8 +128,7 @@ def _there(run: job.Job, name: str) -> bool:
     location = run.platform.location(name)
     try:
         if location:
-            run.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {run.catalog}.{name.split('.')[0]} "
-                          f"LOCATION '{run.platform.location(name.split('.')[0])}'")  # fmt: skip
+            create_schema(run.spark, run.platform, run.catalog, name.split(".")[0])
             run.spark.sql(f"DESCRIBE DETAIL delta.`{location}`").collect()
             register_as_it_is(run.spark, run.platform, run.catalog, name)
         return run.spark.catalog.tableExists(f"{run.catalog}.{name}")

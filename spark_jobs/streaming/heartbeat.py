@@ -74,7 +74,7 @@ class Epoch:
         before = max(_document(heartbeat)["epoch"], _stopped_to(heartbeat))
         while True:
             taken = _claims(folder)
-            number = max(before, *taken) + 1 if taken else before + 1
+            number = max([before, *taken]) + 1
             try:
                 with _file_of(folder, number).open("x") as claim:
                     json.dump({"run_id": run_id, "claimed_at": clock().isoformat()}, claim)
@@ -126,7 +126,8 @@ class Heart:
     _window: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=WINDOW_SAMPLES), repr=False)
     _started_at: datetime = field(init=False)
     _totals: dict[str, int] = field(default_factory=dict, repr=False)
-    _crashes: list[str] = field(default_factory=list, repr=False)  # when starts followed on a run that did not end well
+    # when starts followed on a run that did not end well
+    _crashes: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_CRASHES), repr=False)
 
     def __post_init__(self) -> None:
         self._started_at = self.clock()
@@ -173,7 +174,7 @@ class Heart:
             "lag": None if position is None or latest is None else max(0, latest - position),
             "batch": batch,
             "totals": self._totals,
-            "crashes": self._crashes[-KEPT_CRASHES:],
+            "crashes": list(self._crashes),
             "window": list(self._window),
         }
         replace_file(self.path, json.dumps(document, indent=1))
