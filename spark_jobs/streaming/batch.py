@@ -89,7 +89,8 @@ class Batch:
         spark = parsed.sparkSession
         spark.conf.set("spark.databricks.delta.write.txnAppId", self.transaction)
         spark.conf.set("spark.databricks.delta.write.txnVersion", str(number))
-        parsed = parsed.persist()
+        # a topic has more partitions than so few records need tasks
+        parsed = parsed.coalesce(int(spark.conf.get("spark.sql.shuffle.partitions") or 1)).persist()
         rows = None
         try:
             with report.phase("parse"):
@@ -112,10 +113,11 @@ class Batch:
                 counts = dict.fromkeys((readings.NEW, readings.DUPLICATE, readings.CONFLICT), 0)
                 if bounds:
                     accepted = parsed.where("reason IS NULL").drop("headers", "reason", "detail")
-                    rows = readings.judged(accepted, spark.table(f"{self.catalog}.{HEART_RATE}"), bounds).persist()
+                    silver = spark.table(f"{self.catalog}.{HEART_RATE}")
+                    rows = readings.judged(accepted, silver, bounds).persist()
+                    deeds = [writers.submit(self._trends, report, rows, silver, bounds)]
                     with report.phase("judge"):
                         counts |= {row.outcome: row["count"] for row in rows.groupBy("outcome").count().collect()}
-                    deeds = [writers.submit(self._trends, report, spark, rows, bounds)]
                     if counts[readings.NEW]:
                         deeds.append(writers.submit(self._heart_rate, report, rows, counts[readings.NEW]))
                     for deed in deeds:
@@ -166,13 +168,13 @@ class Batch:
             self.register(quarantine.QUARANTINE)
             quarantine.append(spark, self.catalog, refused, among)
 
-    def _trends(self, report: Report, spark: SparkSession, rows: DataFrame, bounds: list[tuple[int, int]]) -> None:
+    def _trends(self, report: Report, rows: DataFrame, silver: DataFrame, bounds: list[tuple[int, int]]) -> None:
         """Recompute the touched minutes and write those that differ; only touched files are read."""
-        readings.trends(readings.standing(rows)).createOrReplaceTempView("touched_trends")
+        readings.trends(readings.standing(rows, silver, bounds)).createOrReplaceTempView("touched_trends")
         columns = ("min_bpm", "avg_bpm", "max_bpm", "readings")
         differs = " OR ".join(f"held.{column} <> touched.{column}" for column in columns)
         with report.phase("trends"):
-            spark.sql(
+            rows.sparkSession.sql(
                 f"MERGE INTO {self.catalog}.{TRENDS} AS held USING touched_trends AS touched"
                 f" ON held.device_id = touched.device_id AND held.minute = touched.minute"
                 f" AND ({readings.within('held.minute', bounds)})"

@@ -1,8 +1,8 @@
 """What one batch of heart-rate messages does to the tables, as functions from DataFrame to DataFrame.
 
-A reading's key is (device_id, read_at). `judged` holds, for the minutes that a batch touches, what the table holds
-already and what the batch brings, with one outcome a row; everything that is written follows from it, so a batch that
-is run again after dying at any point finds its own rows in the table, changes nothing and completes what is missing.
+A reading's key is (device_id, read_at). `judged` gives each reading that a batch brings one outcome; everything that is
+written follows from it and from what the table holds, so a batch that is run again after dying at any point finds its
+own rows in the table, changes nothing and completes what is missing.
 """
 
 from __future__ import annotations
@@ -78,22 +78,27 @@ def _start(minute: int) -> str:
     return slices.literal(datetime.fromtimestamp(minute * MINUTE, UTC))
 
 
+def held(silver: DataFrame, batch: DataFrame, bounds: list[tuple[int, int]], time: str) -> DataFrame:
+    """What the table holds of the devices and times (`time`: read_at or minute) in `batch`: device_id, read_at, bpm,
+    minute. Few of either, so that they can go to where the table's rows are."""
+    touched = batch.select("device_id", time).distinct()
+    return (
+        silver.where(within("read_at", bounds))
+        .select("device_id", "read_at", "bpm", minute_number(F.col("read_at")).alias("minute"))
+        .join(F.broadcast(touched), ["device_id", time], "left_semi")
+    )
+
+
 def judged(accepted: DataFrame, silver: DataFrame, bounds: list[tuple[int, int]]) -> DataFrame:
-    """Readings known and arrived in the touched (device, minute)s, with `outcome`.
+    """The readings that arrived, and of the same ones what the table holds, with `outcome`.
 
     `accepted`: device_id, read_at, bpm, topic, partition, offset, kafka_timestamp, key, value.
     What the table holds stands. Among the rest the first to arrive is `new`; the same value again is a `duplicate`,
-    another value is a `conflicting_reading`. One shuffle, by (device_id, minute): the windows and the trends share it.
+    another value is a `conflicting_reading`.
     """
     arrived = accepted.withColumn("minute", minute_number(F.col("read_at"))).withColumn("known", F.lit(False))
-    touched = arrived.select("device_id", "minute").distinct()
-    known = (
-        silver.where(within("read_at", bounds))
-        .select("device_id", "read_at", "bpm", minute_number(F.col("read_at")).alias("minute"))
-        .join(F.broadcast(touched), ["device_id", "minute"], "left_semi")
-        .withColumn("known", F.lit(True))
-    )
-    same_reading = Window.partitionBy("device_id", "minute", "read_at").orderBy(
+    known = held(silver, accepted, bounds, "read_at").withColumn("known", F.lit(True))
+    same_reading = Window.partitionBy("device_id", "read_at").orderBy(
         F.desc("known"), "kafka_timestamp", "partition", "offset"
     )
     stands = F.first("bpm").over(same_reading)
@@ -103,11 +108,8 @@ def judged(accepted: DataFrame, silver: DataFrame, bounds: list[tuple[int, int]]
         .when(F.col("bpm") == stands, DUPLICATE)
         .otherwise(CONFLICT)
     )
-    return (
-        arrived.unionByName(known, allowMissingColumns=True)
-        .repartition("device_id", "minute")
-        .select("*", outcome.alias("outcome"), stands.alias("standing_bpm"))
-    )
+    rows = arrived.unionByName(known, allowMissingColumns=True)
+    return rows.select("*", outcome.alias("outcome"), stands.alias("standing_bpm"))
 
 
 def new_readings(rows: DataFrame) -> DataFrame:
@@ -137,6 +139,11 @@ def trends(readings: DataFrame) -> DataFrame:
     )
 
 
-def standing(rows: DataFrame) -> DataFrame:
-    """What silver.heart_rate holds of the touched minutes once the batch is in."""
-    return rows.where(F.col("outcome").isin(KNOWN, NEW))
+def standing(rows: DataFrame, silver: DataFrame, bounds: list[tuple[int, int]]) -> DataFrame:
+    """What the table holds of the touched minutes once the batch is in: device_id, minute, bpm. The same before, while
+    and after the new readings are written."""
+    new = rows.where(F.col("outcome") == NEW)
+    keys = F.broadcast(new.select("device_id", "read_at"))
+    others = held(silver, rows, bounds, "minute").join(keys, ["device_id", "read_at"], "left_anti")
+    wanted = ("device_id", "minute", "bpm")
+    return others.select(*wanted).union(new.select(*wanted))

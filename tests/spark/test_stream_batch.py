@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from spark_jobs.messages import parse_readings
 from spark_jobs.streaming import readings
@@ -142,6 +143,32 @@ def test_a_new_checkpoint_reads_everything_again_and_adds_nothing(
     anew = Batch("spark_catalog", transaction="another", held_to=max(row[2] for row in rows[:60]))
     write(rows, 0, anew)
     assert found(pipeline) == expected(rows)
+
+
+def test_the_minutes_are_the_same_before_and_after_the_new_readings_are_written(
+    spark: SparkSession, write: Callable[..., Any], pipeline: Pipeline
+) -> None:
+    rows = records(day_of_messages(seed=5))
+    write(rows[:60], 0)
+    silver = spark.table("spark_catalog.silver.heart_rate")
+    accepted = readings.parsed(spark.createDataFrame(rows[60:], SCHEMA)).where("reason IS NULL").localCheckpoint()
+    touched = [
+        row.minute for row in accepted.select(readings.minute_number(F.col("read_at")).alias("minute")).collect()
+    ]
+    bounds = readings.ranges(touched)
+    judged = readings.judged(accepted, silver, bounds).localCheckpoint()
+
+    def standing() -> list[Any]:
+        return sorted(tuple(row) for row in readings.standing(judged, silver, bounds).collect())
+
+    before = standing()
+    spark.conf.unset("spark.databricks.delta.write.txnAppId")
+    spark.conf.unset("spark.databricks.delta.write.txnVersion")
+    readings.new_readings(judged).writeTo("spark_catalog.silver.heart_rate").append()
+    assert standing() == before
+    minutes = set(touched)
+    held = [row for row in pipeline.rows("silver.heart_rate") if row["read_at"].timestamp() // 60 in minutes]
+    assert sorted(row["bpm"] for row in held) == sorted(bpm for _, _, bpm in before)
 
 
 def test_too_much_refused_pauses_before_anything_is_written(write: Callable[..., Any], pipeline: Pipeline) -> None:
