@@ -16,7 +16,9 @@ from local.home import Home
 from local.services.part import PartFailed
 from local.services.parts import PARTS
 from local.services.supervisor import leftovers
+from local.workspace.runner import session_gives_way
 
+NICE = 5  # of all parts together, beside what jobs have as a cluster of their own: the stream, which is read live
 PART = "FITNESS_PART"  # in the environment of a part and of the processes that it starts itself
 
 
@@ -43,6 +45,7 @@ def main(name: str) -> None:
     os.chdir(launch.folder)
     program = launch.arguments[0]
     os.nice(launch.nice)
+    session_gives_way(NICE)
     os.execvpe(program, list(launch.arguments), {**launch.environment, PART: name})  # noqa: S606  # no shell is wanted
 
 

@@ -26,6 +26,7 @@ from local.workspace.store import Job, RunFilter, Store
 log = logging.getLogger("workspace.engine")
 
 DAY_MS = 86_400_000
+BATCH_NICE = 5  # of jobs on the shared Spark: they can wait, a stream with a cluster of its own is read live
 MAX_ATTEMPTS_PER_TASK = 100  # an always-on task is retried for ever; older attempts and their logs go
 
 
@@ -502,7 +503,8 @@ class Engine:
             file = compute.python_file(launch.python_file, self.home)
             environment = compute.environment_of(self.home, launch.cluster, attempt.session_id)
             argv = [sys.executable, str(file), *attempt.parameters]
-            self.process(attempt).launch(argv, environment, launch.timeout_seconds, self.limits.grace_seconds)
+            nice = BATCH_NICE if launch.cluster is None else 0
+            self.process(attempt).launch(argv, environment, launch.timeout_seconds, self.limits.grace_seconds, nice)
         except (compute.LaunchError, OSError, ValueError) as error:
             message = (
                 str(error) if isinstance(error, compute.LaunchError) else f"The job could not be started: {error}."

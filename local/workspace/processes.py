@@ -44,13 +44,14 @@ class Process:
         return self.folder / "log"
 
     def launch(
-        self, argv: list[str], environment: dict[str, str], timeout_seconds: float, grace_seconds: float
+        self, argv: list[str], environment: dict[str, str], timeout_seconds: float, grace_seconds: float, nice: int = 0
     ) -> None:
-        """Returns at once; the runner is then on its own."""
+        """Returns at once; the runner is then on its own. `nice`: how far the job gives way to others (0 to 19)."""
         self.folder.mkdir(parents=True, mode=0o700)
         spec = {
             "argv": argv,
             "cwd": str(self.folder),
+            "nice": nice,
             "timeout_seconds": timeout_seconds,
             "grace_seconds": grace_seconds,
         }

@@ -2,7 +2,7 @@
 
 Started as `python -I -S runner.py FOLDER` in a session of its own, so it outlives the workspace server. Only the
 standard library, so it starts in milliseconds and stays small. In FOLDER it
-- reads `spec.json`: argv, cwd, timeout_seconds (0: none), grace_seconds;
+- reads `spec.json`: argv, cwd, nice, timeout_seconds (0: none), grace_seconds;
 - puts `runner` in place, holding its own pid and locked for as long as it lives (a free lock means: dead). Putting it
   there can succeed once, so an attempt has one runner at most;
 - writes the job's output to `log` and, at the end and at once, `result.json`.
@@ -11,6 +11,7 @@ The job's environment is the runner's own. SIGTERM asks the job to end.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -43,6 +44,13 @@ def claim(folder: Path) -> int | None:
     return descriptor
 
 
+def session_gives_way(nice: int) -> None:
+    """Lets other sessions go first where there are few cores. Linux shares time out among sessions, each with a
+    niceness of its own (sched(7), autogroup); that of a process counts only within its session."""
+    with contextlib.suppress(OSError):  # a system that does not
+        Path("/proc/self/autogroup").write_text(str(nice))
+
+
 def start(spec: dict, log: Path) -> subprocess.Popen:
     parent = os.getpid()
 
@@ -51,6 +59,9 @@ def start(spec: dict, log: Path) -> subprocess.Popen:
         if os.getppid() != parent:
             os._exit(1)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+        if spec["nice"]:
+            os.nice(spec["nice"])
+            session_gives_way(spec["nice"])
 
     with log.open("ab") as out:
         return subprocess.Popen(
