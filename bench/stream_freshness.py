@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
@@ -177,6 +177,10 @@ def main() -> None:
     parser.add_argument("--warm-up", type=float, default=60)
     given = parser.parse_args()
     home = Home.from_environment()
+    try:
+        AdminClient({"bootstrap.servers": home.kafka_bootstrap, "log_level": 0}).list_topics(timeout=10)
+    except KafkaException:
+        sys.exit(f"No Kafka at {home.kafka_bootstrap}: start the stack, give its FITNESS_HOME and FITNESS_PORT_BASE.")
     print(f"{given.rate} readings/s for {given.seconds:.0f} s, of which the first {given.warm_up:.0f} are left out.")
     print("Seconds from produced to queryable:\n\n| table | p50 | p95 | p99 | most |\n|---|---|---|---|---|")
     tables = {"silver.heart_rate": ("silver/heart_rate", False), "gold.bpm_trends": ("gold/bpm_trends", True)}
