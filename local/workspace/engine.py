@@ -97,8 +97,9 @@ class Engine:
         self.thread.join()
         with self.lock:
             started = self._started()
+            asked = {run.id: run.stop for run in self.store.active_runs()}
             for attempt in started:
-                attempt.stop = attempt.stop or Stop.SHUTDOWN
+                attempt.stop = attempt.stop or asked[attempt.run_id] or Stop.SHUTDOWN
                 self.store.save_attempt(attempt)
             end_all([self.process(attempt) for attempt in started], self.limits.grace_seconds)
             for attempt in started:
@@ -356,12 +357,14 @@ class Engine:
         if run.start_ms == 0 and not self._leaves_queue(run):
             return []
         attempts = self.store.attempts(run.id)
-        for attempt in attempts:
-            if attempt.phase in states.STARTED:
-                self._watch(attempt)
         timeout_ms = run.settings.get("timeout_seconds", 0) * 1000
         if timeout_ms and run.active_ms and run.stop is None and self.now_ms() >= run.active_ms + timeout_ms:
             run.stop = Stop.RUN_TIMEOUT
+        for attempt in attempts:
+            if attempt.phase in states.STARTED:
+                # Noted first: a server that was killed may have told the process without noting why.
+                attempt.stop = attempt.stop or run.stop
+                self._watch(attempt)
         for attempt in attempts:
             self._stop_if_asked(run, attempt)
         for key, attempt in states.latest(attempts).items():

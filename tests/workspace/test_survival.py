@@ -12,6 +12,7 @@ import pytest
 from databricks.sdk.service import jobs
 
 from local.workspace import runner
+from local.workspace.engine import Engine, Limits
 from local.workspace.processes import MARK, Process
 from tests.workspace.server import Server, until
 
@@ -96,6 +97,23 @@ def test_cancelling_across_a_restart_still_ends_the_job(own_server: Server, tmp_
     until(lambda: own_server.logs(run_id))
     own_server.client.jobs.cancel_run(run_id)
     own_server.kill()
+    own_server.start()
+    assert own_server.end_state(run_id) == ("TERMINATED", "CANCELED")
+
+
+def test_a_server_killed_between_telling_a_job_to_end_and_noting_it_still_says_cancelled(
+    own_server: Server, tmp_path: Path
+) -> None:
+    run_id = own_server.submit(own_server.task("wait", str(tmp_path), "0"))
+    until(lambda: own_server.logs(run_id))
+    its_runner = runner_pid(own_server, run_id)
+    own_server.kill()
+    killed = Engine(own_server.home, Limits(), release_session=lambda session: None)  # what it did before it died
+    killed.cancel(run_id)
+    os.kill(its_runner, signal.SIGTERM)
+    attempt = killed.attempts(run_id)[0]
+    until(lambda: killed.process(attempt).outcome())
+    killed.store.connection.close()
     own_server.start()
     assert own_server.end_state(run_id) == ("TERMINATED", "CANCELED")
 
