@@ -86,14 +86,18 @@ def refused_versions(source: str, key: str, versions: DataFrame, fields: list[st
     )
 
 
-def append(spark: SparkSession, catalog: str, refused: DataFrame, among: Column) -> None:
+def append(spark: SparkSession, catalog: str, refused: DataFrame, among: Column | None) -> None:
     """Append those refused rows that `ops.quarantine` does not hold yet.
 
-    `among` is a literal predicate on `ops.quarantine` that holds for all of them, so that files outside are not read.
-    Call it only when something was refused: an append of nothing is a commit too.
+    `among` is a literal predicate on `ops.quarantine` that holds for all of them, so that files outside are not read;
+    None if the table cannot hold any. Call it only when something was refused: an append of nothing is a commit too.
     """
+    if among is not None:
+        refused = _unknown(refused, spark.table(f"{catalog}.{QUARANTINE}").where(among))
+    refused.withColumn("first_seen_at", F.current_timestamp()).writeTo(f"{catalog}.{QUARANTINE}").append()
+
+
+def _unknown(refused: DataFrame, known: DataFrame) -> DataFrame:
     place = ("source", "topic", "partition", "offset", "row_version", "key")
-    known = spark.table(f"{catalog}.{QUARANTINE}").where(among).select(*place)
     same = reduce(and_, (F.col(f"refused.{column}").eqNullSafe(F.col(f"known.{column}")) for column in place))
-    fresh = refused.alias("refused").join(known.alias("known"), same, "left_anti")
-    fresh.withColumn("first_seen_at", F.current_timestamp()).writeTo(f"{catalog}.{QUARANTINE}").append()
+    return refused.alias("refused").join(known.select(*place).alias("known"), same, "left_anti")

@@ -90,6 +90,10 @@ def archive_flags(home: Home, name: str, write: bool = True) -> list[str]:
     return [f"-XX:ArchiveClassesAtExit={draft}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
 
 
+def has_archive(name: str) -> bool:
+    return _archive(name).exists()
+
+
 def keep_archive(home: Home, name: str) -> None:
     """Share the archive that a cleanly stopped JVM has written. Written aside first: a half one must not be read."""
     draft = _draft(home, name)

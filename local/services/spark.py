@@ -5,15 +5,18 @@ from __future__ import annotations
 import importlib.util
 import os
 import shlex
+import subprocess
 import sys
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from local.home import Home
 from local.jars import jar_folder
 from local.services.java import archive_flags, common_flags, java_home
-from local.services.part import Launch, Part, base_environment, listens, reason
+from local.services.part import Launch, Part, PartFailed, base_environment, listens, reason
 
 FLAGS = ("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
 # Compiling to the last takes one of two cores from a driver that starts, whose first batch somebody waits for: put off
@@ -24,6 +27,7 @@ LATE_C2 = (
     "-XX:Tier4CompileThreshold=120000",
     "-XX:Tier4BackEdgeThreshold=320000",
 )
+CLEAN_STOP_SECONDS = 120  # one that writes an archive of its classes takes half a minute on a slow machine
 NATIVE = {"MALLOC_ARENA_MAX": "2"}  # glibc would keep an arena for each of some hundred threads
 
 
@@ -188,3 +192,38 @@ def _ready(home: Home, started_at: float) -> str | None:
 
 
 PART = Part(name="spark", prepare=_prepare, ready=_ready, ports=("spark",), stop_seconds=20)
+
+
+@contextmanager
+def server_alone(home: Home) -> Iterator[subprocess.Popen[bytes]]:
+    """The server by itself, ready, with its output in `logs/spark-alone.log` of the home; ended cleanly afterwards.
+
+    Raises PartFailed when it does not become ready.
+    """
+    launch = PART.prepare(home)
+    home.logs.mkdir(parents=True, exist_ok=True)
+    output = home.logs / "spark-alone.log"
+    with output.open("wb") as log:
+        server = subprocess.Popen(
+            launch.arguments,
+            env=dict(launch.environment),
+            cwd=launch.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        give_up = time.monotonic() + PART.patience_seconds
+        while why := PART.ready(home, 0):
+            if server.poll() is not None or time.monotonic() > give_up:
+                raise PartFailed(f"Spark did not start: {why}; see {output}.")
+            time.sleep(0.2)
+        yield server
+    finally:
+        server.terminate()
+        try:
+            server.wait(CLEAN_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()

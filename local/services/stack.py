@@ -17,7 +17,7 @@ from typing import Any
 
 from local import jars
 from local.home import CONNECT_USER, Home
-from local.services import java, postgres, stream
+from local.services import java, postgres, spark_archive, stream
 from local.services.part import Part, PartFailed, free_bytes, reason
 from local.services.parts import PARTS, STOP_ORDER
 from local.services.supervisor import WATCH, Process, Supervisor, port_owner, sweep
@@ -74,6 +74,8 @@ def up(home: Home, say: Say, without: frozenset[str] = frozenset()) -> list[Trou
                 say(f"ended {orphans} processes that a lost supervisor left behind")
             _require_free_ports(home, ["supervisor", *(port for part in PARTS.values() for port in part.ports)])
             shutil.rmtree(home.temporary, ignore_errors=True)
+            home.temporary.mkdir()
+            spark_archive.ensure(home, say)
         home.temporary.mkdir(exist_ok=True)
         supervisor.start(PARTS.values())
         states = supervisor.processes()

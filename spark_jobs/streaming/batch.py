@@ -108,23 +108,23 @@ class Batch:
                 raise Paused(f"{why}; batch {number} was not begun.")
             bounds = readings.ranges(seen.minutes)
             report.front = None if seen.front is None else instant(seen.front)
-            with ThreadPoolExecutor(3, "write") as writers:
-                raw = writers.submit(self._multiplex, report, spark, parsed, seen)
+            with ThreadPoolExecutor(4, "write") as writers:
+                deeds = [writers.submit(self._multiplex, report, spark, parsed, seen)]
                 counts = dict.fromkeys((readings.NEW, readings.DUPLICATE, readings.CONFLICT), 0)
                 if bounds:
                     accepted = parsed.where("reason IS NULL").drop("headers", "reason", "detail")
                     silver = spark.table(f"{self.catalog}.{HEART_RATE}")
                     rows = readings.judged(accepted, silver, bounds).persist()
-                    deeds = [writers.submit(self._trends, report, rows, silver, bounds)]
+                    deeds.append(writers.submit(self._trends, report, rows, silver, bounds))
                     with report.phase("judge"):
                         counts |= {row.outcome: row["count"] for row in rows.groupBy("outcome").count().collect()}
                     if counts[readings.NEW]:
                         deeds.append(writers.submit(self._heart_rate, report, rows, counts[readings.NEW]))
-                    for deed in deeds:
-                        deed.result()
                 if seen.refused or counts[readings.CONFLICT]:
-                    self._quarantine(report, spark, parsed, rows if counts[readings.CONFLICT] else None, seen)
-                raw.result()
+                    conflicts = readings.conflicts(rows) if rows is not None and counts[readings.CONFLICT] else None
+                    deeds.append(writers.submit(self._quarantine, report, spark, parsed, conflicts, seen))
+                for deed in deeds:
+                    deed.result()
         finally:
             parsed.unpersist()
             if rows is not None:
@@ -158,12 +158,14 @@ class Batch:
             _append(readings.new_readings(rows), f"{self.catalog}.{HEART_RATE}", new)
 
     def _quarantine(
-        self, report: Report, spark: SparkSession, parsed: DataFrame, rows: DataFrame | None, seen: Any
+        self, report: Report, spark: SparkSession, parsed: DataFrame, conflicts: DataFrame | None, seen: Any
     ) -> None:
         refused = quarantine.refused_records(parsed)
-        if rows is not None:
-            refused = refused.unionByName(quarantine.refused_records(readings.conflicts(rows)))
-        among = (F.col("source") == quarantine.KAFKA) & F.col("offset").between(seen.first_offset, seen.last_offset)
+        if conflicts is not None:
+            refused = refused.unionByName(quarantine.refused_records(conflicts))
+        among = None
+        if seen.first_offset <= self.held_to:
+            among = (F.col("source") == quarantine.KAFKA) & F.col("offset").between(seen.first_offset, seen.last_offset)
         with report.phase("quarantine"):
             self.register(quarantine.QUARANTINE)
             quarantine.append(spark, self.catalog, refused, among)

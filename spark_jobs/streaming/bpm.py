@@ -31,6 +31,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs import kafka, packing
 from spark_jobs.job import Job, parser, run
+from spark_jobs.quarantine import QUARANTINE
 from spark_jobs.streaming import readings
 from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, RECORD, TRENDS, Batch, Paused, Report
 from spark_jobs.streaming.heartbeat import (
@@ -60,6 +61,7 @@ POLL_SECONDS = 1  # how often the query is looked at
 BEAT_SECONDS = 3.0  # a heartbeat at least this often, also when there is nothing to read
 PROGRESS_SECONDS = 60.0  # a row of ops.stream_progress at most this often
 MAINTENANCE_SECONDS = 240.0  # one table's small files are packed at most this often
+PACKING_SECONDS = 5.0  # how long a stop waits for packing; what is broken off has changed nothing
 COMMIT_SECONDS = 5.0  # how long a stop waits for the checkpoint to note the newest batch
 
 CHECKPOINT = json.loads(Path(__file__).with_name("checkpoint.json").read_text())
@@ -161,6 +163,7 @@ class Stream:
         self.stretch = Stretch(self.job, self.heart)
         self._maintained_at = time.monotonic()
         self._tables = itertools.cycle((MULTIPLEX, TRENDS, HEART_RATE))
+        self._beside = threading.Thread()  # that packs a table
 
     def reason_to_end(self) -> str:
         if self.signalled.is_set():
@@ -185,16 +188,27 @@ class Stream:
             self._maintain()
 
     def _maintain(self) -> None:
-        """Pack the small files of one table, between two batches: a MERGE that runs beside it could lose to it."""
-        if time.monotonic() - self._maintained_at < MAINTENANCE_SECONDS:
+        """Pack the small files of one table; beside the batches if they only append to it: a MERGE could lose to it."""
+        if time.monotonic() - self._maintained_at < MAINTENANCE_SECONDS or self._beside.is_alive():
             return
+        self._maintained_at = time.monotonic()
         table = next(self._tables)
+        if table == TRENDS:
+            self._pack(table)
+        else:
+            self._beside = threading.Thread(target=self._pack, args=(table,), name="packing", daemon=True)
+            self._beside.start()
+
+    def _pack(self, table: str) -> None:
         begun = time.monotonic()
         # Days before yesterday are packed already.
         days = "WHERE topic = 'bpm' AND event_date >= current_date() - 1" if table == MULTIPLEX else ""
-        packing.pack(self.job.spark, self.job.path(table), days)
-        self._maintained_at = time.monotonic()
-        logger.info("packed %s in %.1f s", table, self._maintained_at - begun)
+        try:
+            packing.pack(self.job.spark, self.job.path(table), days)
+        except Exception:  # files stay small until the next time; the stream does not end for it
+            logger.exception("%s was not packed.", table)
+        else:
+            logger.info("packed %s in %.1f s", table, time.monotonic() - begun)
 
     def run(self, query: StreamingQuery) -> str:
         """Beat until the query ends or is to end; why it ended. Raises what the query failed with."""
@@ -221,6 +235,8 @@ class Stream:
         self.gate.close(why)
         self._let_commit(query)
         query.stop()
+        if self._beside.is_alive():
+            self._beside.join(PACKING_SECONDS)
         return why
 
     def beat(self, state: str, reason: str = "") -> None:
@@ -337,6 +353,15 @@ def identity(folder: Path) -> str:
     return str(json.loads((folder / "metadata").read_text())["id"])
 
 
+def newest_held(job: Job) -> int:
+    """The newest offset of the readings' topic that a table holds, -1 without any. A batch may have died when it had
+    written one of them."""
+    job.register(QUARANTINE)
+    readings_of = {MULTIPLEX: "topic = 'bpm'", QUARANTINE: "source = 'kafka' AND topic = 'bpm'"}
+    newest = F.coalesce(F.max("offset"), F.lit(-1))
+    return max(job.table(table).where(where).agg(newest).collect()[0][0] for table, where in readings_of.items())
+
+
 def keep_running(job: Job) -> None:
     given, spark = job.arguments, job.spark
     told_to_stop = threading.Event()
@@ -346,8 +371,7 @@ def keep_running(job: Job) -> None:
     heartbeat = plain_path(given.heartbeat)
     checkpoint = job.platform.checkpoint(QUERY)
     folder = plain_path(checkpoint)
-    held = job.table(MULTIPLEX).where("topic = 'bpm'")
-    held_to = check_checkpoint(folder, lambda: held.agg(F.coalesce(F.max("offset"), F.lit(-1))).collect()[0][0])
+    held_to = check_checkpoint(folder, lambda: newest_held(job))
     epoch = Epoch.claim(heartbeat, job.run_id)
     heart = Heart(heartbeat, QUERY, given.version, CHECKPOINT["version"], job.run_id, epoch.number)
     heart.beat("starting")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from pyspark.sql import functions as F
 from spark_jobs.messages import parse_readings
 from spark_jobs.streaming import readings
 from spark_jobs.streaming.batch import Batch, Paused
+from spark_jobs.streaming.bpm import newest_held
 from spark_jobs.streaming.limits import RefusalLimit
 from tests.oracle.facts import Reading, Refusal, instant
 from tests.oracle.gold import Statistics, bpm_trends
@@ -142,6 +144,21 @@ def test_a_new_checkpoint_reads_everything_again_and_adds_nothing(
     write(rows[:60], 0)
     anew = Batch("spark_catalog", transaction="another", held_to=max(row[2] for row in rows[:60]))
     write(rows, 0, anew)
+    assert found(pipeline) == expected(rows)
+
+
+def test_a_new_checkpoint_after_a_batch_that_only_wrote_its_refused_records_refuses_none_twice(
+    spark: SparkSession, write: Callable[..., Any], pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = records(day_of_messages(seed=6))
+    for dead in WRITES[:3]:
+        monkeypatch.setattr(Batch, dead, _dies)
+    with pytest.raises(ConnectionAbortedError):
+        write(rows, 0)
+    monkeypatch.undo()
+    assert pipeline.rows("ops.quarantine") and not pipeline.rows("bronze.kafka_multiplex")
+    job: Any = SimpleNamespace(table=lambda name: spark.table(f"spark_catalog.{name}"), register=lambda *names: None)
+    write(rows, 0, Batch("spark_catalog", transaction="another", held_to=newest_held(job)))
     assert found(pipeline) == expected(rows)
 
 

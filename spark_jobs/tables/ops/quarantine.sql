@@ -15,5 +15,6 @@ CLUSTER BY (source, topic, offset)
 ${location}
 COMMENT 'A record that was refused, once. Key: source, topic, partition, offset (Kafka) or source, key, row_version (SQL).'
 TBLPROPERTIES (
+  'delta.checkpointInterval' = '100',
   'delta.enableChangeDataFeed' = 'true'
 )

@@ -18,7 +18,7 @@ import pytest
 
 from local import jars
 from local.home import MARK, Home
-from local.services import airflow, connect, java, stack
+from local.services import airflow, connect, java, spark_archive, stack
 from local.services.part import Launch, Part, PartFailed, base_environment, get
 from local.services.parts import PARTS, STOP_ORDER
 from local.services.supervisor import Supervisor, configuration, leftovers, port_owner, sweep
@@ -392,7 +392,35 @@ def test_what_was_left_behind_is_thrown_away_at_the_next_start(home: Home, monke
     monkeypatch.setattr(java, "java_home", lambda: None)
     monkeypatch.setattr(jars, "resolve", lambda say: None)
     monkeypatch.setattr(stack, "_require_free_ports", lambda home, names: None)
+    monkeypatch.setattr(spark_archive, "ensure", lambda home, say: None)
     monkeypatch.setattr(Supervisor, "start", far_enough)
     with pytest.raises(PartFailed, match="far enough"):
         stack.up(home, lambda line: None)
     assert list(home.temporary.iterdir()) == []
+
+
+# Java's archive of Spark's classes ------------------------------------------------------------------------------------
+
+
+def test_a_stack_starts_without_an_archive_that_cannot_be_made(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(home: Home) -> Any:
+        raise PartFailed("Spark did not start")
+
+    monkeypatch.setattr(java, "jars_home", lambda: tmp_path)
+    monkeypatch.setattr(spark_archive.spark, "server_alone", breaks)
+    said: list[str] = []
+    spark_archive.ensure(home, said.append)
+    assert "once" in said[0] and "takes longer: Spark did not start" in said[1]
+    assert list(home.temporary.iterdir()) == []
+
+
+def test_an_archive_that_is_there_is_not_made_again(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(java, "jars_home", lambda: tmp_path)
+    java._archive("spark").touch()
+    said: list[str] = []
+    spark_archive.ensure(home, said.append)
+    assert said == []

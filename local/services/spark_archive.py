@@ -1,0 +1,107 @@
+"""Java's archive of the classes that Spark loads, made once a machine: it halves what each start of a driver costs.
+
+A stack's first `up` lets a server do a little of everything that the jobs do, and stops it: Java then writes the
+classes it has loaded into an archive beside the jars. The Spark Connect server and the stream's driver read it at each
+start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local.home import REPO, Home
+from local.services import java, spark
+from local.services.part import PartFailed, base_environment
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+NAME = "spark"
+PATIENCE_SECONDS = 600
+JOBS = ("silver.users", "silver.workout_sessions", "gold.workout_summary", "gold.gym_activity", "gold.user_activity")
+MESSAGES = (
+    '{"device_id": 1, "time": 1709287201.5, "heartrate": 71.5}',
+    '{"heartrate": 72, "time": 1709287202, "device_id": 1}',
+    "rubbish",
+)
+
+
+def ensure(home: Home, say: Callable[[str], None]) -> None:
+    """Make the archive if there is none. Takes the stack's Spark port meanwhile.
+
+    That it cannot be made stops nothing: all works without, and slower.
+    """
+    if java.has_archive(NAME):
+        return
+    say("making an archive of Spark's classes, so that Spark starts in half the time (once; a minute or two)")
+    home.temporary.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="archive-", dir=home.temporary))
+    environment = base_environment(home) | home.spark_environment | {"SPARK_REMOTE": home.spark_remote}
+    try:
+        with spark.server_alone(home), (home.logs / "spark-archive.log").open("wb") as log:
+            command = [sys.executable, "-m", __spec__.name, str(folder)]
+            subprocess.run(
+                command, env=environment, cwd=REPO, stdout=log, stderr=log, timeout=PATIENCE_SECONDS, check=True
+            )
+        java.keep_archive(home, NAME)
+    except (PartFailed, OSError, subprocess.SubprocessError) as error:
+        say(f"no archive of Spark's classes was made, each start takes longer: {error} (see {home.logs})")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def train(session: SparkSession, folder: Path) -> None:
+    """Do a little of what the stream and the batch jobs do, with tables below `folder`."""
+    from pyspark.errors import PySparkException
+
+    from spark_jobs.declarations import register
+    from spark_jobs.platform import Platform
+    from spark_jobs.streaming import batch, bpm, readings
+
+    lake = folder / "lake"
+    register(session, Platform(str(lake)), "spark_catalog", *bpm.TABLES, "ops.quarantine")
+    columns = (
+        "'bpm' AS topic",
+        "0 AS partition",
+        "offset",
+        "timestamp_seconds(1709287300 + offset) AS kafka_timestamp",
+        "CAST(NULL AS BINARY) AS key",
+        "CAST(value AS BINARY) AS value",
+        "CAST(NULL AS ARRAY<STRUCT<key: STRING, value: BINARY>>) AS headers",
+    )
+    writer = batch.Batch("spark_catalog", transaction="training")
+    for number in range(2):
+        given = [(number * len(MESSAGES) + place, message) for place, message in enumerate(MESSAGES)]
+        records = session.createDataFrame(given, "offset BIGINT, value STRING").selectExpr(*columns)
+        writer.write(readings.parsed(records), number)
+    for job in JOBS:
+        common = ["--catalog", "spark_catalog", "--storage-root", str(lake)]
+        importlib.import_module(f"spark_jobs.{job}").main([*common, "--full"])
+    for table in bpm.TABLES:
+        session.sql(f"OPTIMIZE spark_catalog.{table}").collect()
+    query = (
+        session.readStream.format("rate")
+        .load()
+        .writeStream.format("noop")
+        .option("checkpointLocation", str(folder / "checkpoint"))
+        .start()
+    )
+    query.awaitTermination(3)
+    query.stop()
+    topic = {"kafka.bootstrap.servers": "127.0.0.1:1", "subscribe": "bpm", "kafka.default.api.timeout.ms": "1500"}
+    with contextlib.suppress(PySparkException):  # there is no Kafka yet; its client was loaded
+        session.read.format("kafka").options(**topic).option("kafka.request.timeout.ms", "1000").load().count()
+
+
+if __name__ == "__main__":
+    from pyspark.sql import SparkSession
+
+    train(SparkSession.builder.getOrCreate(), Path(sys.argv[1]))

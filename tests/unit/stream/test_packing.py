@@ -1,0 +1,68 @@
+"""When the stream packs small files, and what a batch that comes meanwhile sees of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from spark_jobs.streaming import bpm
+from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, TRENDS, Batch
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bpm.Stream:
+    monkeypatch.setattr(bpm, "MAINTENANCE_SECONDS", 0.0)
+    job: Any = SimpleNamespace(spark=None, path=lambda table: table)
+    heart: Any = SimpleNamespace(path=tmp_path / "bpm.json")
+    epoch: Any = SimpleNamespace(number=1, fenced=False)
+    return bpm.Stream(job, heart, epoch, Batch("catalog"), threading.Event())
+
+
+def packed_by(monkeypatch: pytest.MonkeyPatch, deed: Callable[[], None]) -> list[tuple[str, str]]:
+    """Table and thread of each packing from now on, in which `deed` is done."""
+    seen: list[tuple[str, str]] = []
+
+    def pack(spark: Any, table: str, where: str) -> None:
+        seen.append((table, threading.current_thread().name))
+        deed()
+
+    monkeypatch.setattr(bpm.packing, "pack", pack)
+    return seen
+
+
+def test_batches_go_on_beside_the_packing_of_a_table_they_append_to(
+    stream: bpm.Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    seen = packed_by(monkeypatch, lambda: bool(go.wait(60)))
+    stream._maintain()  # returns although the packing goes on
+    stream._maintain()  # one at a time
+    go.set()
+    stream._beside.join()
+    assert seen == [(MULTIPLEX, "packing")]
+
+
+def test_a_table_that_batches_merge_into_is_packed_between_them(
+    stream: bpm.Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = packed_by(monkeypatch, lambda: None)
+    for _ in range(3):
+        stream._maintain()
+        stream._beside.is_alive() and stream._beside.join()
+    assert seen == [(MULTIPLEX, "packing"), (TRENDS, threading.current_thread().name), (HEART_RATE, "packing")]
+
+
+def test_packing_that_fails_does_not_end_the_stream(stream: bpm.Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ConnectionAbortedError
+
+    seen = packed_by(monkeypatch, fail)
+    for _ in range(3):
+        stream._maintain()
+        stream._beside.is_alive() and stream._beside.join()
+    assert len(seen) == 3
