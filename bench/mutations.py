@@ -290,7 +290,7 @@ MUTATIONS = (
     Mutation(
         "conflicting readings are not put into quarantine",
         "spark_jobs/streaming/batch.py",
-        "rows if counts[readings.CONFLICT] else None",
+        "readings.conflicts(rows) if rows is not None and counts[readings.CONFLICT] else None",
         "None",
         (f"{BATCH}::test_whatever_the_batches_the_tables_are_the_oracles",),
     ),

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from local.jars import jars_home
 from local.services.part import PartFailed
 
 SUPPORTED = range(17, 22)  # Kafka 4 and Spark 4 want at least 17; Hadoop's login fails from 23 on
+ARCHIVES = Path(sys.prefix) / "share" / "java"
 INSTALL = "Install a JDK 17 or 21, e.g. `apt-get install openjdk-17-jre-headless`, or point JAVA_HOME at one."
 
 
@@ -76,8 +78,9 @@ def common_flags(home: Home) -> list[str]:
 def archive_flags(home: Home, name: str, write: bool = True) -> list[str]:
     """Flags that read an archive of loaded classes; if there is none yet and `write`, that write one at a clean stop.
 
-    It more than halves what a start costs. An archive that does not fit is ignored by the JVM without a word, so its
-    name carries the Java version, and the folder the version of the jars.
+    It more than halves what a start costs. Java ignores an archive that was made by another version, or of other files
+    or in another place than it finds now: its name carries what it must fit, and it lies in the environment, with which
+    it is thrown away.
     """
     archive = _archive(name)
     if archive.exists():
@@ -99,14 +102,16 @@ def keep_archive(home: Home, name: str) -> None:
     draft = _draft(home, name)
     if not draft.exists() or draft.stat().st_size == 0:
         return
-    aside = _archive(name).with_suffix(f".{os.getpid()}")
+    archive = _archive(name)
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    aside = archive.with_suffix(f".{os.getpid()}")
     shutil.copyfile(draft, aside)
-    aside.replace(_archive(name))
+    aside.replace(archive)
     draft.unlink()
 
 
 def _archive(name: str) -> Path:
-    return jars_home() / f"{name}-java-{_version(java_home())}.jsa"
+    return ARCHIVES / f"{name}-{jars_home().name}-java-{_version(java_home())}.jsa"
 
 
 def _draft(home: Home, name: str) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib.util
 import os
 import shlex
@@ -37,6 +39,13 @@ def spark_home() -> Path:
     if found is None or not found.submodule_search_locations:
         raise RuntimeError("pyspark is missing from the environment; delete .venv and run again.")
     return Path(next(iter(found.submodule_search_locations)))
+
+
+@functools.cache
+def archive_name() -> str:
+    """What the archive of Spark's classes is called: it fits these jars in this place, as they were installed."""
+    found = sorted((jar, jar.stat().st_mtime_ns) for jar in (spark_home() / "jars").glob("*.jar"))
+    return f"spark-{hashlib.sha256(repr(found).encode()).hexdigest()[:12]}"
 
 
 def settings(home: Home) -> dict[str, str]:
@@ -88,7 +97,7 @@ def cluster_environment(home: Home, arguments: Sequence[str] = ()) -> dict[str, 
     filled folder there; the archive halves the start (it is the server's: same jars, same order).
     """
     folder = configuration_folder(home)
-    flags = [*FLAGS, *LATE_C2, *common_flags(home), *archive_flags(home, "spark", write=False)]
+    flags = [*FLAGS, *LATE_C2, *common_flags(home), *archive_flags(home, archive_name(), write=False)]
     flags.append(f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}")
     submit = ["--properties-file", str(folder / "spark-defaults.conf"), "--driver-java-options", " ".join(flags)]
     return {
@@ -152,7 +161,7 @@ def _prepare(home: Home) -> Launch:
         **NATIVE,
         **home.spark_environment,
     }
-    flags = ["-Xms256m", *FLAGS, *common_flags(home), *archive_flags(home, "spark")]
+    flags = ["-Xms256m", *FLAGS, *common_flags(home), *archive_flags(home, archive_name())]
     flags.append(f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}")
     options = {
         "spark.connect.grpc.binding.address": "127.0.0.1",

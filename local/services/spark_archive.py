@@ -1,7 +1,7 @@
-"""Java's archive of the classes that Spark loads, made once a machine: it halves what each start of a driver costs.
+"""Java's archive of the classes that Spark loads, made once an environment: a driver starts in half the time with it.
 
 A stack's first `up` lets a server do a little of everything that the jobs do, and stops it: Java then writes the
-classes it has loaded into an archive beside the jars. The Spark Connect server and the stream's driver read it at each
+classes it has loaded into an archive. The Spark Connect server and the stream's driver read it at each
 start.
 """
 
@@ -24,7 +24,6 @@ from local.services.part import PartFailed, base_environment
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-NAME = "spark"
 PATIENCE_SECONDS = 600
 JOBS = ("silver.users", "silver.workout_sessions", "gold.workout_summary", "gold.gym_activity", "gold.user_activity")
 MESSAGES = (
@@ -39,7 +38,7 @@ def ensure(home: Home, say: Callable[[str], None]) -> None:
 
     That it cannot be made stops nothing: all works without, and slower.
     """
-    if java.has_archive(NAME):
+    if java.has_archive(spark.archive_name()):
         return
     say("making an archive of Spark's classes, so that Spark starts in half the time (once; a minute or two)")
     home.temporary.mkdir(parents=True, exist_ok=True)
@@ -51,7 +50,7 @@ def ensure(home: Home, say: Callable[[str], None]) -> None:
             subprocess.run(
                 command, env=environment, cwd=REPO, stdout=log, stderr=log, timeout=PATIENCE_SECONDS, check=True
             )
-        java.keep_archive(home, NAME)
+        java.keep_archive(home, spark.archive_name())
     except (PartFailed, OSError, subprocess.SubprocessError) as error:
         say(f"no archive of Spark's classes was made, each start takes longer: {error} (see {home.logs})")
     finally:

@@ -17,7 +17,7 @@ from typing import Any
 
 from local import jars
 from local.home import CONNECT_USER, Home
-from local.services import java, postgres, spark_archive, stream
+from local.services import java, postgres, spark, spark_archive, stream
 from local.services.part import Part, PartFailed, free_bytes, reason
 from local.services.parts import PARTS, STOP_ORDER
 from local.services.supervisor import WATCH, Process, Supervisor, port_owner, sweep
@@ -26,7 +26,6 @@ Say = Callable[[str], None]
 
 LOCK = ".lock"
 DISK_WANTED_BYTES = 2 * 1024**3
-JVM_ARCHIVES = ("kafka", "connect", "spark")
 OPTIONAL = frozenset({"simulator"})
 
 
@@ -197,7 +196,7 @@ def down(home: Home, say: Say) -> int:
             supervisor.shutdown()
         left = sweep(home)
         if jars.jars_home().is_dir():
-            for name in JVM_ARCHIVES:
+            for name in ("kafka", "connect", spark.archive_name()):
                 java.keep_archive(home, name)
         return left
 

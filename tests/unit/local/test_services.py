@@ -18,7 +18,7 @@ import pytest
 
 from local import jars
 from local.home import MARK, Home
-from local.services import airflow, connect, java, spark_archive, stack
+from local.services import airflow, connect, java, spark, spark_archive, stack
 from local.services.part import Launch, Part, PartFailed, base_environment, get
 from local.services.parts import PARTS, STOP_ORDER
 from local.services.supervisor import Supervisor, configuration, leftovers, port_owner, sweep
@@ -408,7 +408,7 @@ def test_a_stack_starts_without_an_archive_that_cannot_be_made(
     def breaks(home: Home) -> Any:
         raise PartFailed("Spark did not start")
 
-    monkeypatch.setattr(java, "jars_home", lambda: tmp_path)
+    monkeypatch.setattr(java, "ARCHIVES", tmp_path)
     monkeypatch.setattr(spark_archive.spark, "server_alone", breaks)
     said: list[str] = []
     spark_archive.ensure(home, said.append)
@@ -419,8 +419,8 @@ def test_a_stack_starts_without_an_archive_that_cannot_be_made(
 def test_an_archive_that_is_there_is_not_made_again(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(java, "jars_home", lambda: tmp_path)
-    java._archive("spark").touch()
+    monkeypatch.setattr(java, "ARCHIVES", tmp_path)
+    java._archive(spark.archive_name()).touch()
     said: list[str] = []
     spark_archive.ensure(home, said.append)
     assert said == []
