@@ -3,6 +3,7 @@ SHELL := /bin/bash
 export PYTHONPATH := $(CURDIR)
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
+SPARK_TESTS := $(PYTEST) tests/spark -n 2 --dist worksteal # two Sparks: planning, most of what they do, keeps one core busy
 
 .PHONY: help
 help: ## Show what can be made
@@ -24,7 +25,7 @@ install: ## Make or update .venv from requirements-dev.txt
 test: lint ## What CI runs: lint, types, all suites of tests, the whole stack against the truth among them
 	$(PYTEST) tests/unit tests/dags
 	$(PYTEST) tests/workspace
-	$(PYTEST) tests/spark
+	$(SPARK_TESTS)
 	$(PYTEST) tests/system
 
 .PHONY: test-fast
@@ -37,7 +38,7 @@ test-unit: install ## The tests that need nothing running (seconds)
 
 .PHONY: test-spark
 test-spark: install ## The job tests, on a local Spark
-	$(PYTEST) tests/spark
+	$(SPARK_TESTS)
 
 .PHONY: test-workspace
 test-workspace: install ## The workspace server through databricks-sdk, kill -9 included

@@ -4,7 +4,9 @@
 ## What flows
 Nothing by itself. Airflow backfills only DAGs that have a clock, and `silver` and `gold` are started by assets; so a
 backfill is asked of this DAG. Its run for a UTC day lets `silver`, then `gold`, recompute that day in each of their
-tables, in their turn, as the DAG `rebuild` does for one table. Heart rates are the stream's: DAG `rebuild_readings`.
+tables, in their turn, as the DAG `rebuild` does for one table. The day is that of the fact (a session's start, a
+reading, a login, a change of a profile), never that of its arrival. Heart rates are the stream's: DAG
+`rebuild_readings`.
 
 ## Why this schedule
 One run a day of a backfill (the day is the run's logical date) and none besides: a run that the clock had made would be

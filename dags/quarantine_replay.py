@@ -26,13 +26,14 @@ from include.tags import Tag
 
 TOPICS = ["workout", "user_profile", "bpm", "app.registered_users", "app.gym_visits"]
 OPTIONAL, NUMBER = ["null", "string"], ["null", "integer"]
+MOST = 2**63 - 1  # a BIGINT
 
 PARAMS = {
     "label": Param("workout", type="string", enum=TOPICS, description="Topic or SQL table of the records."),
     "reason": Param(None, type=OPTIONAL, description="Only those refused for this (docs/quarantine.md)."),
-    "partition": Param(None, type=NUMBER, minimum=0, description="Only those of this partition ..."),
-    "from_offset": Param(None, type=NUMBER, minimum=0, description="... from this offset ..."),
-    "to_offset": Param(None, type=NUMBER, minimum=0, description="... to this one, both inclusive."),
+    "partition": Param(None, type=NUMBER, minimum=0, maximum=MOST, description="Only those of this partition ..."),
+    "from_offset": Param(None, type=NUMBER, minimum=0, maximum=MOST, description="... from this offset ..."),
+    "to_offset": Param(None, type=NUMBER, minimum=0, maximum=MOST, description="... to this one, both inclusive."),
     "first_day": Param(None, type=OPTIONAL, format="date", description="Only those first seen from this UTC day ..."),
     "last_day": Param(None, type=OPTIONAL, format="date", description="... to this one, both inclusive."),
     "dry_run": Param(True, type="boolean", description="Only say what would become of them."),

@@ -58,7 +58,7 @@ class Extent(BaseModel):
         if self.full:
             return ["--full"]
         if self.keys:
-            return ["--keys", ",".join(self.keys)]
+            return [f"--keys={','.join(self.keys)}"]  # in one word: a negative key begins like an option
         return ["--from-date", str(self.from_date), "--to-date", str(self.to_date)]
 
 

@@ -33,7 +33,6 @@ FEW_DIFFERENCES = 20_000  # rows to write that the client holds
 
 # The time of a source's rows, by which a rebuild of days finds the rows that it takes as changed.
 TIMES = {
-    "bronze.kafka_multiplex": "kafka_timestamp",
     "bronze.registrations": "registered_at",
     "bronze.gym_visits": "login_at",
     "silver.gym_visits": "login_at",
@@ -43,6 +42,9 @@ TIMES = {
     "silver.heart_rate": "read_at",
     "silver.workout_heart_rate": "read_at",
 }
+
+# Messages come any time after what they tell: a rebuild of days reads them all, and takes what they tell of these days.
+MESSAGES = "bronze.kafka_multiplex"
 
 # What Delta says when a change feed cannot be read from a version on: older than the log, or its files are vacuumed.
 FEED_IS_GONE = (
@@ -222,7 +224,8 @@ def touched_keys(table: Table, news: Changes) -> Slice:
 def asked_for(job: Job, table: Table) -> Slice:
     """The keys of a rebuild: everything, those given (values of the key's first column), or those of the days given.
 
-    A rebuild of days takes every source row of these days as changed, and the target's own rows of them as touched.
+    A rebuild of days takes every source row of these days as changed, and the target's own rows of them as touched. The
+    day is that of the fact: when a session began, a reading was taken, a member logged in; never when it arrived.
     """
     wanted, first = job.rebuild, table.key[0]
     if wanted.full:
@@ -242,7 +245,11 @@ def asked_for(job: Job, table: Table) -> Slice:
             rows = of_days(job.table(source).where(where), TIMES[source])
             news.feeds[source] = rows.withColumn("_change_type", F.lit("insert"))
     frames = list(table.touched(news))
-    if time := table.time or next((column for column in table.key if column.endswith("_date")), None):
+    time = table.time or TIMES.get(table.name) or next((name for name in table.key if name.endswith("_date")), None)
+    if MESSAGES in table.sources and time:
+        told = job.table(MESSAGES).where(table.sources[MESSAGES]).withColumn("_change_type", F.lit("insert"))
+        frames += [of_days(frame, time) for frame in table.touched(Changes(job, feeds={MESSAGES: told}))]
+    if time:
         frames.append(of_days(target, time).withColumns({"since": F.col(time), "until": F.col(time)}))
     days = _union(table, frames)
     return days if not wanted.keys or days.frame is None else Slice.of(chosen.among(days.frame, first))

@@ -6,7 +6,8 @@ makes these functions fail.
 
 Decided here:
 - An id is a JSON integer of 64 bits: 12.0, 1e3, "12" and true are refused.
-- A time is a number of seconds or an ISO-8601 text with an offset. Digits beyond microseconds are cut off.
+- A time is a number of seconds or an ISO-8601 text with an offset. Digits beyond microseconds are cut off. A number of
+  seconds is decimal, however many digits it has up to 38; with more, or with an exponent, it is a 64-bit float first.
 - An unknown field is no fault; it stays in bronze.
 """
 
@@ -216,8 +217,12 @@ class Field:
 
     @property
     def micros(self) -> Column:
-        """Microseconds since the epoch of a time as the contract writes it, or NULL; decimal all the way, so exact."""
-        seconds = F.try_variant_get(self.value, "$", "decimal(38, 18)")
+        """Microseconds since the epoch of a time as the contract writes it, or NULL; exact for a decimal."""
+        # by its text: a cast to fewer digits would round
+        seconds = F.when(
+            self.kind.startswith("DECIMAL"),
+            F.regexp_extract(self.as_text, "^-?[0-9]+([.][0-9]{1,6})?", 0).try_cast("decimal(38, 18)"),
+        ).otherwise(F.try_variant_get(self.value, "$", "decimal(38, 18)"))
         with_seconds = F.regexp_replace(F.upper(self.text), "^(.{16})([Z+-])", "$1:00$2")  # or Spark would not read it
         of_decimal = F.floor(seconds, F.lit(6)).try_cast("decimal(28, 6)") * F.lit(MICROS).cast("decimal(7, 0)")
         return (

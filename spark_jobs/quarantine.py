@@ -37,7 +37,7 @@ class Reason(StrEnum):
 MEANINGS = {
     Reason.NO_VALUE: "The record has no value (on a topic where a tombstone says nothing).",
     Reason.INVALID_UTF8: "The bytes are not UTF-8.",
-    Reason.MALFORMED_JSON: "The text is not one JSON value: broken, NaN, too deep, a number too long, more after it.",
+    Reason.MALFORMED_JSON: "Not one JSON value: broken, NaN, too deep, a number or name too long, more after it.",
     Reason.DUPLICATE_KEY: "An object, at any depth, has the same key twice.",
     Reason.NOT_AN_OBJECT: "The JSON value is no object.",
     Reason.MISSING_FIELD: "A field that must be there is missing or null.",

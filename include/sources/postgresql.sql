@@ -54,6 +54,14 @@ CREATE TABLE IF NOT EXISTS app.user_profile (
 );
 ALTER TABLE app.user_profile REPLICA IDENTITY FULL; -- a delete carries the whole row that went
 
+-- Capturing tells of each row that goes, and nothing of a TRUNCATE; SQL Server refuses that on a captured table too.
+CREATE OR REPLACE FUNCTION app.refuse_truncate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION 'TRUNCATE of %.% would not be captured; DELETE its rows', TG_TABLE_SCHEMA, TG_TABLE_NAME;
+END $$;
+CREATE OR REPLACE TRIGGER refuse_truncate BEFORE TRUNCATE ON app.user_profile
+  FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_truncate();
+
 -- Outbox: what an application writes in the same transaction as its own data becomes one message, byte for byte.
 CREATE TABLE IF NOT EXISTS app.workout_events (
   event_id    uuid        PRIMARY KEY DEFAULT uuidv7(),

@@ -8,12 +8,17 @@ import subprocess
 import uuid
 from pathlib import Path
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
 from include.kafka import topics
 from local.home import Home
 from local.jars import jar_folder
 from local.services.java import archive_flags, common_flags, java
 from local.services.part import Launch, Part, PartFailed, base_environment, listens, reason
 
+SETTLE_SECONDS = 60.0
 LOGGING = Path(__file__).with_name("log4j2.properties")
 
 
@@ -80,8 +85,6 @@ def _ready(home: Home, started_at: float) -> str | None:
     if not listens(home.port("kafka")):
         return "nothing listens on its port yet"
     try:
-        from confluent_kafka.admin import AdminClient
-
         quiet: dict[str, str | int | float | bool] = {
             "bootstrap.servers": home.kafka_bootstrap,
             "log_level": 0,
@@ -103,7 +106,14 @@ _SILENT = _Silent()
 
 
 def _settle(home: Home) -> None:
-    topics.apply({"bootstrap.servers": home.kafka_bootstrap, "log_level": 0})
+    """A broker that answers may be counted out for a moment (fenced), and no topic can be created meanwhile."""
+    again = Retrying(
+        retry=retry_if_exception_type(KafkaException),
+        wait=wait_fixed(1),
+        stop=stop_after_delay(SETTLE_SECONDS),
+        reraise=True,
+    )
+    again(topics.apply, {"bootstrap.servers": home.kafka_bootstrap, "log_level": 0})
 
 
 PART = Part(

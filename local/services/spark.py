@@ -71,6 +71,8 @@ def settings(home: Home) -> dict[str, str]:
         # two cores: 200 shuffle partitions and 50 snapshot partitions cost seconds in every job
         "spark.sql.shuffle.partitions": "2",
         "spark.databricks.delta.snapshotPartitions": "2",
+        # not Spark's INT96, in which other readers find no years before 1678 or after 2262
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         # VACUUM makes so many tasks of one listing; ten thousand unless told
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
         # Plans here are large and data is small: compiling code for each, and planning anew between the stages, is half

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import reduce
 from operator import or_
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs.bronze import gym_visits, registrations
@@ -23,6 +23,7 @@ from spark_jobs.slices import Slice
 SOURCES = (registrations.SOURCE, gym_visits.SOURCE)
 WHAT = "source = bronze"
 LATEST = 2**63 - 1
+CONTENT = "content"
 
 
 def audit(view: Pinned, source: Source, audited: LastRun | None) -> tuple[list[Finding], dict[str, int]]:
@@ -62,7 +63,8 @@ def _rows(database: Database, source: Source, low: int, high: int) -> DataFrame:
 
 
 def _not_appended(view: Pinned, source: Source, read: dict[str, int]) -> tuple[DataFrame | None, int]:
-    """Rows of bronze that were changed or removed since the last clean look, and from which version on to compare."""
+    """Rows that bronze held at the last clean look and that were changed or removed since, whatever came back; and from
+    which version on to compare."""
     since, low = read.get(f"source:{source.target}"), read.get(f"source:{source.table}", 0)
     if since is None:
         return None, 0
@@ -74,9 +76,25 @@ def _not_appended(view: Pinned, source: Source, read: dict[str, int]) -> tuple[D
         return None, low
     history = view.spark.sql(f"DESCRIBE HISTORY {view.catalog}.{source.target}").where(F.col("version") > since)
     erasing = history.where(F.startswith("userMetadata", F.lit(ERASURE))).select("version")
-    removed = feed.where("_change_type <> 'insert'").join(erasing, F.expr("_commit_version = version"), "left_anti")
+    kept = feed.where("_change_type <> 'update_postimage'")
+    kept = kept.join(erasing, F.expr("_commit_version = version"), "left_anti")
+    # What the look saw is the first that is told of a place; what was not there yet is for the source to judge.
+    order = F.struct("_commit_version", F.expr("_change_type = 'insert'"))
+    first = kept.groupBy(*_place(source)).agg(
+        F.min_by(F.struct("_change_type", _content(source)), order).alias("first")
+    )
+    removed = first.where("first._change_type <> 'insert'").select(*_place(source), f"first.{CONTENT}")
     is_old = reduce(or_, [F.col("_change_type") != "insert", F.col("row_version") < low])
     return removed, 0 if feed.where(is_old).limit(1).count() else low
+
+
+def _place(source: Source) -> list[str]:
+    return [source.key, "row_version", "is_deleted"]
+
+
+def _content(source: Source) -> Column:
+    """All that bronze says of a row, but for when it came."""
+    return F.struct(*source.columns, "row_version", "is_deleted").alias(CONTENT)
 
 
 def _with_versions(found: Finding, source: Source, versions: DataFrame, removed: DataFrame | None) -> Finding:
@@ -85,8 +103,9 @@ def _with_versions(found: Finding, source: Source, versions: DataFrame, removed:
     doubled = versions.groupBy(*place, "is_deleted").count().where("count > 1")
     kinds = {"doubled": doubled.selectExpr(*place, "count - 1 AS rows")}
     if removed is not None:
-        gone = removed.where("_change_type <> 'update_postimage'").select(*place).distinct()
-        kinds["missing"] = gone.withColumn("rows", F.lit(1))
+        held = versions.select(_content(source).alias("_held"))
+        gone = removed.join(held, F.col(CONTENT).eqNullSafe(F.col("_held")), "left_anti")
+        kinds["missing"] = gone.select(*place, F.lit(1).alias("rows"))
     number, named = {}, [found.detail] if found.detail else []
     for kind, rows in kinds.items():
         samples = rows.limit(SAMPLES).toArrow().to_pylist()

@@ -31,8 +31,8 @@ def touched(changes: Changes) -> list[DataFrame]:
 
 
 def rows(run: job.Job, keys: Slice) -> DataFrame:
-    if keys.frame is not None and set(EVENT) <= set(keys.columns):
-        return keys.frame
+    if not run.rebuild and keys.frame is not None and set(EVENT) <= set(keys.columns):
+        return keys.frame  # as bronze has just told them
     return keys.among(accepted(run.table(SOURCE).where(TOPIC)), *EVENT)
 
 

@@ -91,6 +91,6 @@ def test_every_job_understands_what_it_is_told(name, job, monkeypatch):
 
     monkeypatch.setattr("spark_jobs.job.SparkSession", SimpleNamespace(getActiveSession=no_spark))
     module = importlib.import_module(f"spark_jobs.{job.name}")
-    for rebuild in (["--full"], ["--keys", "12"], ["--from-date", "2026-01-01", "--to-date", "2026-01-02"], []):
+    for rebuild in (["--full"], ["--keys=-12,7"], ["--from-date", "2026-01-01", "--to-date", "2026-01-02"], []):
         with pytest.raises(Understood):
             module.main([*batch_arguments(load(name, DEPLOYMENT), job, "RUN"), *rebuild])

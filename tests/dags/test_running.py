@@ -176,7 +176,7 @@ def test_readings_are_found_beside_the_stream_and_switched_while_it_rests(home, 
     assert [call[0] for call in told] == ["heart_rate", "heart_rate", "bpm_trends", "bpm_trends"]
     for phase, call in zip(("prepare", "switch") * 2, told, strict=True):
         assert call[call.index("--phase") :][:4] == ["--phase", phase, "--rebuild", run.run_id]
-        assert call[-2:] == ["--keys", "7"]
+        assert call[-1] == "--keys=7"
 
 
 @pytest.mark.parametrize(("differences", "dry_run"), [(0, False), (2, True)], ids=["nothing differs", "dry run"])

@@ -1,6 +1,7 @@
 """Which messages are refused: readings, workouts and profile changes as the bytes that arrived, types taken strictly.
 
-Reasons have the names of the closed list that `ops.quarantine` documents. Digits beyond microseconds are cut off.
+Reasons have the names of the closed list that `ops.quarantine` documents. Digits beyond microseconds are cut off. A
+number of seconds with an exponent or more than 38 digits is a 64-bit float.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.oracle.facts import (
 )
 
 LONGEST_FUTURE = 5 * MINUTE
+DIGITS = 38  # before and after the point, that a decimal may have
 FARTHEST_OFFSET = 18 * 60 * MINUTE
 LAST_INSTANT = at("9999-12-31T23:59:59.999999")
 ISO_8601 = re.compile(
@@ -277,12 +279,16 @@ def _epoch_seconds(text: str) -> int:
         seconds = Decimal(text)
     except InvalidOperation as error:
         raise Refused("out_of_range", text[:80]) from error
+    if "e" in text.lower() or len(seconds.as_tuple().digits) > DIGITS or -int(seconds.as_tuple().exponent) > DIGITS:
+        seconds = Decimal(repr(float(text)))  # no decimal but a 64-bit float
+        if not seconds.is_finite():
+            raise Refused("out_of_range" if seconds > 0 else "before_2000", text[:80])
     # An exponent of a billion is a valid number that must not be expanded into digits.
     if seconds.is_zero() or seconds.adjusted() < -7:
         return 0
     if seconds.adjusted() > 12:
         raise Refused("out_of_range" if seconds > 0 else "before_2000", text[:80])
-    return floor(Fraction(text) * SECOND)
+    return floor(Fraction(seconds) * SECOND)
 
 
 def _iso(text: str) -> int:

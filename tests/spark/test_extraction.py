@@ -27,6 +27,7 @@ from local.home import PORT_OFFSETS, Home
 from local.services import postgres
 from spark_jobs import incremental, job, slices
 from spark_jobs.bronze import extraction, gym_visits, registrations
+from spark_jobs.job import LastRun
 from spark_jobs.platform import Platform
 from spark_jobs.quality import reconciliation, sources
 from spark_jobs.quality.comparison import Finding
@@ -287,12 +288,57 @@ def test_reconciliation_finds_what_bronze_lost_doubled_or_changed(lake: Lake) ->
     assert (found.missing, found.doubled, found.changed, found.unexpected) == (0, 1, 1, 0)
 
 
-def audited(lake: Lake) -> Finding:
-    """How reconciliation compares the source with bronze, when it looks at everything."""
+@pytest.mark.parametrize(
+    "mended",
+    [
+        ["RESTORE TABLE bronze.gym_visits TO VERSION AS OF {version}"],
+        [
+            "DELETE FROM bronze.gym_visits WHERE visit_id IN (2, 4, 99)",
+            "INSERT INTO bronze.gym_visits SELECT * FROM bronze.gym_visits VERSION AS OF {version}"
+            " WHERE visit_id IN (1, 2, 4)",
+            "UPDATE bronze.gym_visits SET gym_id = 7 WHERE visit_id = 3",
+        ],
+    ],
+    ids=["restored", "by hand"],
+)
+def test_what_was_mended_in_bronze_is_whole_again(lake: Lake, mended: list[str]) -> None:
+    for visit in range(1, 6):
+        lake.database.execute(INSERT, visit, "x")
+    lake.extract()
+    lake.database.execute(LEAVE, 3)
+    lake.extract()
+    seen: list[LastRun] = []
+    assert audited(lake, seen=seen).defects == 0
+    version = latest_version(lake)
+    for statement in (
+        "DELETE FROM bronze.gym_visits WHERE visit_id = 1",
+        "INSERT INTO bronze.gym_visits SELECT * FROM bronze.gym_visits WHERE visit_id IN (2, 4)",
+        "UPDATE bronze.gym_visits SET gym_id = 8 WHERE visit_id = 3 AND logout_at IS NULL",  # an earlier version
+        "INSERT INTO bronze.gym_visits SELECT 99, * EXCEPT (visit_id) FROM bronze.gym_visits WHERE visit_id = 5",
+    ):
+        lake.pipeline.spark.sql(statement)
+    found = audited(lake, seen[0])
+    assert (found.missing, found.doubled, found.unexpected) == (3, 2, 1), found  # visit 1 as row and as version
+    for statement in mended:
+        lake.pipeline.spark.sql(statement.format(version=version))
+    assert audited(lake, seen[0]).defects == 0
+
+
+def latest_version(lake: Lake) -> int:
+    row = lake.pipeline.spark.sql("DESCRIBE HISTORY bronze.gym_visits LIMIT 1").head()
+    assert row is not None
+    return int(row["version"])
+
+
+def audited(lake: Lake, since: LastRun | None = None, seen: list[LastRun] | None = None) -> Finding:
+    """How reconciliation compares the source with bronze: everything, or what is new since a clean look."""
     found: list[Finding] = []
 
     def look(run: job.Job) -> None:
-        found.extend(sources.audit(pin(run, [VISITS.target]), VISITS, None)[0])
+        findings, looked_at = sources.audit(pin(run, [VISITS.target]), VISITS, since)
+        found.extend(findings)
+        if seen is not None:
+            seen.append(LastRun(looked_at, run.clock))
 
     home = lake.database.home
     where = ["--catalog", "spark_catalog", "--storage-root", str(lake.pipeline.lake)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -17,7 +18,8 @@ from tests.spark.pipeline import Pipeline, workout_message
 
 TEN = at("2024-03-02T10:00:00")
 SESSIONS = "silver.workout_sessions"
-JOBS = ("silver.workout_events", SESSIONS)
+EVENTS = "silver.workout_events"
+JOBS = (EVENTS, SESSIONS)
 
 
 def event(action: str, when: int, user: int = 1, session: int = 1) -> WorkoutEvent:
@@ -147,6 +149,29 @@ def test_a_rebuild_repairs_what_was_asked_for_and_keeps_the_books(pipeline: Pipe
     pipeline.run(SESSIONS)
     assert pipeline.outcome(SESSIONS)["mode"] == "incremental"
     assert dict(pipeline.outcome(SESSIONS)["source_versions"]) == versions
+
+
+def test_a_rebuild_of_days_mends_what_was_told_of_them_whenever_it_was_told(pipeline: Pipeline) -> None:
+    leap_day = at("2020-02-29T10:00:00")
+    told(pipeline, event("start", leap_day), event("start", leap_day + 24 * HOUR, user=2), event("start", TEN, user=3))
+    pipeline.run(EVENTS)
+    right = Counter(tuple(row.values()) for row in pipeline.rows(EVENTS))
+    pipeline.spark.sql(f"DELETE FROM {EVENTS} WHERE user_id < 3")
+    pipeline.spark.sql(f"INSERT INTO {EVENTS} SELECT 4, 1, 1, 'stop', TIMESTAMP '2020-02-29 23:59:59.999999'")
+    pipeline.run(EVENTS, "--from-date", "2020-02-29", "--to-date", "2020-02-29")
+    assert {row["user_id"] for row in pipeline.rows(EVENTS)} == {1, 3}
+    pipeline.run(EVENTS, "--from-date", "2020-03-01", "--to-date", "2020-03-01")
+    assert Counter(tuple(row.values()) for row in pipeline.rows(EVENTS)) == right
+
+
+def test_a_rebuild_of_days_removes_visits_that_nobody_told_of(pipeline: Pipeline) -> None:
+    visits = "silver.gym_visits"
+    pipeline.run(visits)
+    pipeline.spark.sql(f"INSERT INTO {visits} VALUES (1, NULL, 'mac', 1, TIMESTAMP '2024-03-02 10:00:00', NULL)")
+    pipeline.run(visits, "--from-date", "2024-03-01", "--to-date", "2024-03-01")
+    assert len(pipeline.rows(visits)) == 1
+    pipeline.run(visits, "--from-date", "2024-03-02", "--to-date", "2024-03-02")
+    assert pipeline.rows(visits) == []
 
 
 def test_when_the_change_feed_is_gone_everything_is_recomputed(pipeline: Pipeline) -> None:

@@ -10,13 +10,14 @@ from include.rebuild import Extent, Rebuild, asked_of
     ("request_", "arguments"),
     [
         ({"full": True}, ["--full"]),
-        ({"keys": ["12", "13"]}, ["--keys", "12,13"]),
+        ({"keys": ["12", "13"]}, ["--keys=12,13"]),
+        ({"keys": ["-7", "49"]}, ["--keys=-7,49"]),
         (
             {"from_date": "2026-01-01", "to_date": "2026-01-31"},
             ["--from-date", "2026-01-01", "--to-date", "2026-01-31"],
         ),
     ],
-    ids=["full", "keys", "days"],
+    ids=["full", "keys", "negative keys", "days"],
 )
 def test_the_job_is_told_what_was_asked_for(request_, arguments):
     rebuild = Rebuild(job="silver.users", **request_)
