@@ -14,7 +14,7 @@ how many records and writes nothing.
 ## Triage notes
 - **Red**: its log ends with the job's error; nothing is half done that running it again would not complete.
 - **`NotTakenIn`**: the stream did not accept what was produced again; see DAG `bpm_stream`, then replay again.
-- **Accepts fewer than expected**: the log of the dry run (the page behind its link) counts reasons; is the new rule there?
+- **Accepts fewer than expected**: the dry run's log, behind the task's link, counts reasons; is the new rule there?
 - Not beside a long run of `silver`: both write its tables, one would be told that it was overtaken. Then clear it.
 """
 
