@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+from deltalake import DeltaTable
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg import errors, sql
@@ -453,6 +454,8 @@ def test_hostile_texts_and_impossible_times_land_or_are_refused_and_fail_no_job(
         texts = {key: version.values[source is REGISTRATIONS] for key, version in lake.living(source).items()}
         assert [texts[number] for number in range(1, len(HOSTILE) + 1)] == HOSTILE
         assert len(texts) == len(HOSTILE) + (len(TIMES) if source is REGISTRATIONS else 2 * len(TIMES) + 3)
+        files = lake.pipeline.lake / source.target.replace(".", "/")
+        assert DeltaTable(files).to_pyarrow_table().num_rows == len(texts), "another reader than Spark"
     for silver in SILVER:
         lake.pipeline.run(silver)
 
@@ -469,6 +472,11 @@ def test_hostile_texts_and_impossible_times_land_or_are_refused_and_fail_no_job(
     accepted = {place for place, reason in expected.items() if reason is None}
     assert set(visits) == {*range(1, len(HOSTILE) + 1), *(key for table, key in accepted if table == VISITS.table)}
     assert all(visits[number]["user_id"] == number for number in range(1, len(HOSTILE) + 1)), "an address is mistaken"
+
+
+def test_a_table_whose_changes_are_captured_cannot_be_emptied_unseen(lake: Lake) -> None:
+    with pytest.raises(errors.RaiseException, match=r"TRUNCATE of app\.user_profile would not be captured"):
+        lake.database.execute("TRUNCATE app.user_profile")
 
 
 def test_impossible_times_among_more_rows_than_the_client_holds(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,12 @@ from typing import Any
 
 import psutil
 import pytest
+from confluent_kafka import KafkaException
+from tenacity import wait_none
 
 from local import jars
 from local.home import MARK, Home
-from local.services import airflow, connect, java, spark, spark_archive, stack
+from local.services import airflow, connect, java, kafka, spark, spark_archive, stack
 from local.services.part import Launch, Part, PartFailed, base_environment, get
 from local.services.parts import PARTS, STOP_ORDER
 from local.services.supervisor import Supervisor, configuration, leftovers, port_owner, sweep
@@ -56,6 +58,25 @@ def test_what_a_part_needs_exists_and_nothing_needs_itself_in_a_circle() -> None
     while ready := {name for name, part in PARTS.items() if name not in settled and settled.issuperset(part.needs)}:
         settled |= ready
     assert settled == set(PARTS)
+
+
+# Kafka ----------------------------------------------------------------------------------------------------------------
+
+
+def test_topics_are_made_once_a_broker_that_has_just_begun_is_counted_in(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [KafkaException("fenced"), KafkaException("fenced"), None]
+
+    def apply(settings: object) -> None:
+        if trouble := answers.pop(0):
+            raise trouble
+
+    monkeypatch.setattr(kafka.topics, "apply", apply)
+    monkeypatch.setattr(kafka, "wait_fixed", lambda seconds: wait_none())
+    assert kafka.PART.settle is not None
+    kafka.PART.settle(home)
+    assert answers == []
 
 
 # Kafka Connect --------------------------------------------------------------------------------------------------------
