@@ -3,7 +3,8 @@ SHELL := /bin/bash
 export PYTHONPATH := $(CURDIR)
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
-SPARK_TESTS := $(PYTEST) tests/spark -n 2 --dist worksteal # two Sparks: planning, most of what they do, keeps one core busy
+# two Sparks: planning, most of what they do, keeps one core busy
+SPARK_TESTS := $(PYTEST) tests/spark -n 2 --dist worksteal
 
 .PHONY: help
 help: ## Show what can be made

@@ -290,8 +290,8 @@ MUTATIONS = (
     Mutation(
         "conflicting readings are not put into quarantine",
         "spark_jobs/streaming/batch.py",
-        "readings.conflicts(rows) if rows is not None and counts[readings.CONFLICT] else None",
-        "None",
+        "conflicts = readings.conflicts(rows)",
+        "conflicts = None",
         (f"{BATCH}::test_whatever_the_batches_the_tables_are_the_oracles",),
     ),
     Mutation(

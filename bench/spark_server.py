@@ -18,15 +18,13 @@ from local.services import spark, spark_archive
 
 @contextmanager
 def spark_server(port_base: int = 36000) -> Iterator[tuple[SparkSession, Path]]:
-    """A session of the server and an empty folder for its tables; both are gone afterwards."""
+    """A session of the server and an empty folder for its tables; both go afterwards, the logs of a failure stay."""
     resolve(print)
     home = Home(Path(tempfile.mkdtemp(prefix="fitness-bench-")), port_base)
-    try:
-        spark_archive.ensure(home, print)  # as the stack has it
-        with spark.server_alone(home):
-            os.environ |= {"SPARK_REMOTE": home.spark_remote, **home.spark_environment}  # as the workspace tells jobs
-            session = SparkSession.builder.getOrCreate()
-            yield session, home.path
-            session.stop()
-    finally:
-        shutil.rmtree(home.path, ignore_errors=True)
+    spark_archive.ensure(home, print)  # as the stack has it
+    with spark.server_alone(home):
+        os.environ |= {"SPARK_REMOTE": home.spark_remote, **home.spark_environment}  # as the workspace tells jobs
+        session = SparkSession.builder.getOrCreate()
+        yield session, home.path
+        session.stop()
+    shutil.rmtree(home.path, ignore_errors=True)

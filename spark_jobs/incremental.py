@@ -239,16 +239,17 @@ def asked_for(job: Job, table: Table) -> Slice:
     def of_days(rows: DataFrame, time: str) -> DataFrame:
         return rows.where(F.col(time).cast("date").between(wanted.from_date or date.min, wanted.to_date or date.max))
 
-    news = Changes(job)
+    news, told = Changes(job), Changes(job)
     for source, where in table.sources.items():
+        rows = job.table(source).where(where).withColumn("_change_type", F.lit("insert"))
         if source in TIMES:
-            rows = of_days(job.table(source).where(where), TIMES[source])
-            news.feeds[source] = rows.withColumn("_change_type", F.lit("insert"))
+            news.feeds[source] = of_days(rows, TIMES[source])
+        elif source == MESSAGES:
+            told.feeds[source] = rows
     frames = list(table.touched(news))
     time = table.time or TIMES.get(table.name) or next((name for name in table.key if name.endswith("_date")), None)
-    if MESSAGES in table.sources and time:
-        told = job.table(MESSAGES).where(table.sources[MESSAGES]).withColumn("_change_type", F.lit("insert"))
-        frames += [of_days(frame, time) for frame in table.touched(Changes(job, feeds={MESSAGES: told}))]
+    if told.feeds and time:
+        frames += [of_days(frame, time) for frame in table.touched(told)]
     if time:
         frames.append(of_days(target, time).withColumns({"since": F.col(time), "until": F.col(time)}))
     days = _union(table, frames)

@@ -206,7 +206,7 @@ PART = Part(name="spark", prepare=_prepare, ready=_ready, ports=("spark",), stop
 
 
 @contextmanager
-def server_alone(home: Home) -> Iterator[subprocess.Popen[bytes]]:
+def server_alone(home: Home) -> Iterator[None]:
     """The server by itself, ready, with its output in `logs/spark-alone.log` of the home; ended cleanly afterwards.
 
     Raises PartFailed when it does not become ready.
@@ -230,7 +230,7 @@ def server_alone(home: Home) -> Iterator[subprocess.Popen[bytes]]:
             if server.poll() is not None or time.monotonic() > give_up:
                 raise PartFailed(f"Spark did not start: {why}; see {output}.")
             time.sleep(0.2)
-        yield server
+        yield
     finally:
         server.terminate()
         try:

@@ -1,8 +1,7 @@
 """Java's archive of the classes that Spark loads, made once an environment: a driver starts in half the time with it.
 
 A stack's first `up` lets a server do a little of everything that the jobs do, and stops it: Java then writes the
-classes it has loaded into an archive. The Spark Connect server and the stream's driver read it at each
-start.
+classes it has loaded into an archive. The Spark Connect server and the stream's driver read it at each start.
 """
 
 from __future__ import annotations
@@ -82,8 +81,8 @@ def train(session: SparkSession, folder: Path) -> None:
         records = session.createDataFrame(given, "offset BIGINT, value STRING").selectExpr(*columns)
         writer.write(readings.parsed(records), number)
     for job in JOBS:
-        common = ["--catalog", "spark_catalog", "--storage-root", str(lake)]
-        importlib.import_module(f"spark_jobs.{job}").main([*common, "--full"])
+        arguments = ["--catalog", "spark_catalog", "--storage-root", str(lake), "--full"]
+        importlib.import_module(f"spark_jobs.{job}").main(arguments)
     for table in bpm.TABLES:
         session.sql(f"OPTIMIZE spark_catalog.{table}").collect()
     query = (
@@ -95,9 +94,14 @@ def train(session: SparkSession, folder: Path) -> None:
     )
     query.awaitTermination(3)
     query.stop()
-    topic = {"kafka.bootstrap.servers": "127.0.0.1:1", "subscribe": "bpm", "kafka.default.api.timeout.ms": "1500"}
+    topic = {
+        "kafka.bootstrap.servers": "127.0.0.1:1",
+        "kafka.default.api.timeout.ms": "1500",
+        "kafka.request.timeout.ms": "1000",
+        "subscribe": "bpm",
+    }
     with contextlib.suppress(PySparkException):  # there is no Kafka yet; its client was loaded
-        session.read.format("kafka").options(**topic).option("kafka.request.timeout.ms", "1000").load().count()
+        session.read.format("kafka").options(**topic).load().count()
 
 
 if __name__ == "__main__":

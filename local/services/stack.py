@@ -73,7 +73,6 @@ def up(home: Home, say: Say, without: frozenset[str] = frozenset()) -> list[Trou
                 say(f"ended {orphans} processes that a lost supervisor left behind")
             _require_free_ports(home, ["supervisor", *(port for part in PARTS.values() for port in part.ports)])
             shutil.rmtree(home.temporary, ignore_errors=True)
-            home.temporary.mkdir()
             spark_archive.ensure(home, say)
         home.temporary.mkdir(exist_ok=True)
         supervisor.start(PARTS.values())
@@ -195,9 +194,8 @@ def down(home: Home, say: Say) -> int:
                     list(pool.map(supervisor.stop, level))
             supervisor.shutdown()
         left = sweep(home)
-        if jars.jars_home().is_dir():
-            for name in ("kafka", "connect", spark.archive_name()):
-                java.keep_archive(home, name)
+        for name in ("kafka", "connect", spark.archive_name()):
+            java.keep_archive(home, name)
         return left
 
 

@@ -361,12 +361,13 @@ class Engine:
         if timeout_ms and run.active_ms and run.stop is None and self.now_ms() >= run.active_ms + timeout_ms:
             run.stop = Stop.RUN_TIMEOUT
         for attempt in attempts:
+            if attempt.ended:
+                continue
+            # Noted first: a server that was killed may have told the process without noting why.
+            attempt.stop = attempt.stop or run.stop
             if attempt.phase in states.STARTED:
-                # Noted first: a server that was killed may have told the process without noting why.
-                attempt.stop = attempt.stop or run.stop
                 self._watch(attempt)
-        for attempt in attempts:
-            self._stop_if_asked(run, attempt)
+            self._stop_if_asked(attempt)
         for key, attempt in states.latest(attempts).items():
             if attempt.ended and run.stop is None:
                 delay = states.retry_delay_ms(run.task(key), attempt)
@@ -431,10 +432,9 @@ class Engine:
             attempt.session_released = True
             self.release_session(attempt.session_id)
 
-    def _stop_if_asked(self, run: Run, attempt: Attempt) -> None:
-        if attempt.ended or (run.stop is None and attempt.stop is None):
+    def _stop_if_asked(self, attempt: Attempt) -> None:
+        if attempt.ended or attempt.stop is None:
             return
-        attempt.stop = attempt.stop or run.stop
         if attempt.phase in states.STARTED:
             self.process(attempt).ask_to_end()  # in every turn: a runner that has only just begun hears no first one
             attempt.phase = Phase.TERMINATING

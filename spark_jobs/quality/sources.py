@@ -100,7 +100,7 @@ def _content(source: Source) -> Column:
 def _with_versions(found: Finding, source: Source, versions: DataFrame, removed: DataFrame | None) -> Finding:
     """With versions that bronze holds twice, and those that it does not hold any more."""
     place = [source.key, "row_version"]
-    doubled = versions.groupBy(*place, "is_deleted").count().where("count > 1")
+    doubled = versions.groupBy(*_place(source)).count().where("count > 1")
     kinds = {"doubled": doubled.selectExpr(*place, "count - 1 AS rows")}
     if removed is not None:
         held = versions.select(_content(source).alias("_held"))

@@ -110,6 +110,7 @@ class Batch:
             report.front = None if seen.front is None else instant(seen.front)
             with ThreadPoolExecutor(4, "write") as writers:
                 deeds = [writers.submit(self._multiplex, report, spark, parsed, seen)]
+                conflicts = None
                 counts = dict.fromkeys((readings.NEW, readings.DUPLICATE, readings.CONFLICT), 0)
                 if bounds:
                     accepted = parsed.where("reason IS NULL").drop("headers", "reason", "detail")
@@ -120,8 +121,9 @@ class Batch:
                         counts |= {row.outcome: row["count"] for row in rows.groupBy("outcome").count().collect()}
                     if counts[readings.NEW]:
                         deeds.append(writers.submit(self._heart_rate, report, rows, counts[readings.NEW]))
-                if seen.refused or counts[readings.CONFLICT]:
-                    conflicts = readings.conflicts(rows) if rows is not None and counts[readings.CONFLICT] else None
+                    if counts[readings.CONFLICT]:
+                        conflicts = readings.conflicts(rows)
+                if seen.refused or conflicts is not None:
                     deeds.append(writers.submit(self._quarantine, report, spark, parsed, conflicts, seen))
                 for deed in deeds:
                     deed.result()
@@ -138,13 +140,17 @@ class Batch:
         report.finished_at = self.clock()
         return report
 
+    def _may_be_held(self, seen: Any) -> bool:
+        """Whether a checkpoint that is no more may have written some of a batch's records."""
+        return bool(seen.records and seen.first_offset <= self.held_to)  # the first of an empty topic has no records
+
     def _multiplex(self, report: Report, spark: SparkSession, parsed: DataFrame, seen: Any) -> None:
         records = parsed.select(
             *RECORD,
             F.lit(report.started_at).alias("ingested_at"),
             F.to_date("kafka_timestamp").alias("event_date"),
         )
-        if seen.records and seen.first_offset <= self.held_to:  # the first batch of an empty topic has no records
+        if self._may_be_held(seen):
             held = spark.table(f"{self.catalog}.{MULTIPLEX}").where(
                 F.col("offset").between(seen.first_offset, seen.last_offset)
             )
@@ -164,7 +170,7 @@ class Batch:
         if conflicts is not None:
             refused = refused.unionByName(quarantine.refused_records(conflicts))
         among = None
-        if seen.first_offset <= self.held_to:
+        if self._may_be_held(seen):
             among = (F.col("source") == quarantine.KAFKA) & F.col("offset").between(seen.first_offset, seen.last_offset)
         with report.phase("quarantine"):
             self.register(quarantine.QUARANTINE)

@@ -308,9 +308,9 @@ def test_what_was_mended_in_bronze_is_whole_again(lake: Lake, mended: list[str])
     lake.extract()
     lake.database.execute(LEAVE, 3)
     lake.extract()
-    seen: list[LastRun] = []
-    assert audited(lake, seen=seen).defects == 0
-    version = latest_version(lake)
+    found, seen = looked_at(lake)
+    assert found.defects == 0
+    version = seen.source_versions[f"source:{VISITS.target}"]
     for statement in (
         "DELETE FROM bronze.gym_visits WHERE visit_id = 1",
         "INSERT INTO bronze.gym_visits SELECT * FROM bronze.gym_visits WHERE visit_id IN (2, 4)",
@@ -318,34 +318,31 @@ def test_what_was_mended_in_bronze_is_whole_again(lake: Lake, mended: list[str])
         "INSERT INTO bronze.gym_visits SELECT 99, * EXCEPT (visit_id) FROM bronze.gym_visits WHERE visit_id = 5",
     ):
         lake.pipeline.spark.sql(statement)
-    found = audited(lake, seen[0])
+    found, _ = looked_at(lake, seen)
     assert (found.missing, found.doubled, found.unexpected) == (3, 2, 1), found  # visit 1 as row and as version
     for statement in mended:
         lake.pipeline.spark.sql(statement.format(version=version))
-    assert audited(lake, seen[0]).defects == 0
+    assert looked_at(lake, seen)[0].defects == 0
 
 
-def latest_version(lake: Lake) -> int:
-    row = lake.pipeline.spark.sql("DESCRIBE HISTORY bronze.gym_visits LIMIT 1").head()
-    assert row is not None
-    return int(row["version"])
+def audited(lake: Lake) -> Finding:
+    """How reconciliation compares the source with bronze, when it looks at everything."""
+    return looked_at(lake)[0]
 
 
-def audited(lake: Lake, since: LastRun | None = None, seen: list[LastRun] | None = None) -> Finding:
-    """How reconciliation compares the source with bronze: everything, or what is new since a clean look."""
-    found: list[Finding] = []
+def looked_at(lake: Lake, since: LastRun | None = None) -> tuple[Finding, LastRun]:
+    """How reconciliation compares the source with bronze, and what it has then seen: with `since`, a clean look."""
+    looks: list[tuple[Finding, LastRun]] = []
 
     def look(run: job.Job) -> None:
-        findings, looked_at = sources.audit(pin(run, [VISITS.target]), VISITS, since)
-        found.extend(findings)
-        if seen is not None:
-            seen.append(LastRun(looked_at, run.clock))
+        [found], versions = sources.audit(pin(run, [VISITS.target]), VISITS, since)
+        looks.append((found, LastRun(versions, run.clock)))
 
     home = lake.database.home
     where = ["--catalog", "spark_catalog", "--storage-root", str(lake.pipeline.lake)]
     argv = [*where, "--jdbc-url", home.jdbc_url, "--sql-user", "fitness"]
     job.run("quality.reconciliation", argv, look, [*BOOKS, QUARANTINE, VISITS.target], reconciliation.arguments())
-    return found[0]
+    return looks[0]
 
 
 @pytest.mark.parametrize("few", [pytest.param(5_000, id="held by the client"), pytest.param(2, id="too many for it")])

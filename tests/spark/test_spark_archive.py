@@ -7,6 +7,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from local.services.spark_archive import train
+from spark_jobs.streaming.bpm import TABLES
 from tests.spark.pipeline import Pipeline
 
 
@@ -15,5 +16,5 @@ def test_the_training_reaches_every_table_of_the_stream(
 ) -> None:
     pipeline.forget()
     train(spark, tmp_path / "training")
-    written = {table: len(pipeline.rows(table)) for table in ("bronze.kafka_multiplex", "gold.bpm_trends")}
-    assert written == {"bronze.kafka_multiplex": 6, "gold.bpm_trends": 1}
+    written = {table: len(pipeline.rows(table)) for table in TABLES}
+    assert written == {"bronze.kafka_multiplex": 6, "silver.heart_rate": 2, "gold.bpm_trends": 1}

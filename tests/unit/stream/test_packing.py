@@ -35,6 +35,13 @@ def packed_by(monkeypatch: pytest.MonkeyPatch, deed: Callable[[], None]) -> list
     return seen
 
 
+def maintained(stream: bpm.Stream) -> None:
+    """Maintain, and wait for what goes on beside."""
+    stream._maintain()
+    if stream._beside.is_alive():
+        stream._beside.join()
+
+
 def test_batches_go_on_beside_the_packing_of_a_table_they_append_to(
     stream: bpm.Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,8 +59,7 @@ def test_a_table_that_batches_merge_into_is_packed_between_them(
 ) -> None:
     seen = packed_by(monkeypatch, lambda: None)
     for _ in range(3):
-        stream._maintain()
-        stream._beside.is_alive() and stream._beside.join()
+        maintained(stream)
     assert seen == [(MULTIPLEX, "packing"), (TRENDS, threading.current_thread().name), (HEART_RATE, "packing")]
 
 
@@ -63,6 +69,5 @@ def test_packing_that_fails_does_not_end_the_stream(stream: bpm.Stream, monkeypa
 
     seen = packed_by(monkeypatch, fail)
     for _ in range(3):
-        stream._maintain()
-        stream._beside.is_alive() and stream._beside.join()
+        maintained(stream)
     assert len(seen) == 3
