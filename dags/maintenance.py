@@ -22,5 +22,5 @@ from include.dag import fitness_dag
 from include.databricks_tasks import spark_job
 from include.tags import Tag
 
-with fitness_dag("maintenance", doc=__doc__, tags={Tag.MAINTENANCE, Tag.TIER_3}):
+with fitness_dag("maintenance", doc=__doc__, tags={Tag.MAINTENANCE, Tag.TIER_3}, can_wait=True):
     spark_job("ops.maintenance")

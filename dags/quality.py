@@ -30,5 +30,5 @@ from include.databricks_tasks import layer_jobs
 from include.rebuild import LAYER_PARAMS
 from include.tags import Tag
 
-with fitness_dag("quality", doc=__doc__, tags={Tag.QUALITY, Tag.TIER_2}, params=LAYER_PARAMS):
+with fitness_dag("quality", doc=__doc__, tags={Tag.QUALITY, Tag.TIER_2}, can_wait=True, params=LAYER_PARAMS):
     layer_jobs("quality")

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG, Asset, CronTriggerTimetable
 
 from include.alerts import deadline_missed, task_failed
 from include.deadlines import deadline
 from include.settings import settings
 from include.tags import Tag
 
-if TYPE_CHECKING:
-    from airflow.timetables.trigger import CronTriggerTimetable
-
 OWNER = "data-platform"
 FIRST_DAY = datetime(2000, 1, 1, tzinfo=UTC)  # no reading is older, and Airflow runs no task for a day before
+MISSED_BY = timedelta(minutes=1)  # a tick so long ago is not missed: the scheduler has not come to it
 
 
 def fitness_dag(
@@ -28,6 +26,7 @@ def fitness_dag(
     tags: set[Tag],
     started_by: Asset | None = None,
     schedule: CronTriggerTimetable | None = None,
+    can_wait: bool = False,
     params: dict[str, Any] | None = None,
     missed: Callable[[dict[str, Any]], Awaitable[None]] = deadline_missed,
 ) -> DAG:
@@ -35,14 +34,17 @@ def fitness_dag(
 
     One run at a time: a table has one writer, and a run that is behind takes over what the next ones would have done.
     `doc` is the module's docstring: the page that the person on call reads. `started_by` or `schedule` replaces the
-    clock of the settings. `missed` is called when a run has missed its deadline.
+    clock of the settings. A DAG that `can_wait` starts with the clock's next tick: the others, when they are new, start
+    at once, and what it would look at they have yet to make. `missed` is called when a run has missed its deadline.
     """
     environment = settings()
     own = environment.dag(dag_id)
+    if can_wait and own.schedule:
+        schedule = CronTriggerTimetable(own.schedule, timezone="UTC", run_immediately=MISSED_BY)
     return DAG(
         dag_id,
         schedule=[started_by] if started_by else schedule or own.schedule,
-        start_date=FIRST_DAY,
+        start_date=None if can_wait else FIRST_DAY,  # a clock asks for a first run at once when it knows a first day
         catchup=False,
         max_active_runs=1,
         max_active_tasks=own.max_active_tasks,

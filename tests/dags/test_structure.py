@@ -1,6 +1,10 @@
 """What every DAG must have, and that its edges are the data's."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
+from airflow.serialization.encoders import coerce_to_core_timetable
+from airflow.timetables.base import TimeRestriction
 
 from include.assets import BRONZE_DONE, SILVER_DONE
 from include.deadlines import RunDue
@@ -48,6 +52,25 @@ def test_announce_waits_for_every_job_and_leaves_the_run_its_colour(dagbag, laye
     assert announce.is_teardown
     assert not announce.on_failure_fail_dagrun
     assert dag.get_task("announce").get_flat_relative_ids(upstream=True) == {job.table for job in jobs_of(layer)}
+
+
+@pytest.mark.parametrize("dag_id", ["bronze", "connectors", "bpm_stream"])
+def test_what_the_tables_come_from_starts_at_once_on_a_new_stack(dagbag, dag_id):
+    now = datetime.now(UTC)
+    assert first_run(dagbag.dags[dag_id]) <= now
+
+
+@pytest.mark.parametrize("dag_id", ["quality", "maintenance"])
+def test_what_looks_after_the_tables_waits_for_its_next_tick_on_a_new_stack(dagbag, dag_id):
+    """Started at once they had the few places for jobs, and bronze waited for minutes."""
+    now = datetime.now(UTC)
+    assert first_run(dagbag.dags[dag_id]) > now - timedelta(minutes=1)
+
+
+def first_run(dag):
+    restriction = TimeRestriction(dag.start_date, None, catchup=dag.catchup)
+    clock = coerce_to_core_timetable(dag.timetable)
+    return clock.next_dagrun_info(last_automated_data_interval=None, restriction=restriction).run_after
 
 
 def test_every_job_announces_its_table(dagbag):
