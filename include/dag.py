@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Asset, CronTriggerTimetable
@@ -13,6 +13,9 @@ from include.alerts import deadline_missed, task_failed
 from include.deadlines import deadline
 from include.settings import settings
 from include.tags import Tag
+
+if TYPE_CHECKING:
+    from airflow.timetables.base import Timetable
 
 OWNER = "data-platform"
 FIRST_DAY = datetime(2000, 1, 1, tzinfo=UTC)  # no reading is older, and Airflow runs no task for a day before
@@ -25,7 +28,7 @@ def fitness_dag(
     doc: str | None,
     tags: set[Tag],
     started_by: Asset | None = None,
-    schedule: CronTriggerTimetable | None = None,
+    schedule: Timetable | None = None,
     can_wait: bool = False,
     params: dict[str, Any] | None = None,
     missed: Callable[[dict[str, Any]], Awaitable[None]] = deadline_missed,
@@ -39,11 +42,12 @@ def fitness_dag(
     """
     environment = settings()
     own = environment.dag(dag_id)
+    clock: Any = schedule or own.schedule
     if can_wait and own.schedule:
-        schedule = CronTriggerTimetable(own.schedule, timezone="UTC", run_immediately=MISSED_BY)
+        clock = CronTriggerTimetable(own.schedule, timezone="UTC", run_immediately=MISSED_BY)
     return DAG(
         dag_id,
-        schedule=[started_by] if started_by else schedule or own.schedule,
+        schedule=[started_by] if started_by else clock,
         start_date=None if can_wait else FIRST_DAY,  # a clock asks for a first run at once when it knows a first day
         catchup=False,
         max_active_runs=1,

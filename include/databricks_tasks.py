@@ -32,6 +32,10 @@ from include.settings import settings
 # What a job writes into its outcome row as the one who ran it; rendered for each try.
 RUN_ID = "{{ ti.dag_id }}/{{ ti.run_id }}/{{ ti.task_id }}/{{ ti.try_number }}"
 
+# Who gets the next free slot of the pool: what is under way reaches its reader before the next of it is fetched, and
+# what only looks at tables or tidies them (1, as everything else) waits.
+PRIORITY = {"gold": 4, "silver": 3, "bronze": 2}
+
 
 class SparkJobOperator(DatabricksSubmitRunOperator):
     """Submits one job and follows its run to the end, in the triggerer (`deferrable`) or in the task.
@@ -148,6 +152,8 @@ def spark_job(name: str, *arguments: str, announces: bool = True) -> SparkJobOpe
         databricks_retry_delay=workspace.retry_delay_seconds,
         deferrable=workspace.deferrable,
         pool=workspace.pool,
+        priority_weight=PRIORITY.get(job.layer, 1),
+        weight_rule="absolute",
         outlets=[table(name)] if announces else [],
     )
 

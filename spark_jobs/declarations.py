@@ -7,9 +7,7 @@ name of a table must be told anew to each; where the table exists, that writes n
 from __future__ import annotations
 
 import logging
-import random
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import filterfalse
 from pathlib import Path
@@ -18,10 +16,10 @@ from string import Template
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from spark_jobs import conflicts
 from spark_jobs.platform import Platform
 
 FOLDER = Path(__file__).parent / "tables"
-ATTEMPTS = 6
 PARALLEL = 4
 
 # What the loser of two that create the same table at once is told; the table is there when it tries again.
@@ -119,17 +117,14 @@ def create_schema(spark: SparkSession, platform: Platform, catalog: str, schema:
 def _create(spark: SparkSession, platform: Platform, catalog: str, table: str) -> None:
     """A table that lies there with the declared columns is taken as it is: to compare all else with its declaration,
     as CREATE TABLE does, takes ten times as long, and other properties (DAG migrations sets them) harm no row."""
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            if not is_view(table) and _shape(spark, platform, table) == columns(table, platform, catalog):
-                register_as_it_is(spark, platform, catalog, table)
-            else:
-                spark.sql(statement(table, platform, catalog))
-            return
-        except PySparkException as error:
-            if attempt == ATTEMPTS or not any(sign in str(error) for sign in LOST_THE_RACE):
-                raise
-            time.sleep(random.uniform(0.1, 0.4) * attempt)  # noqa: S311 - only spreads the attempts
+
+    def create() -> None:
+        if not is_view(table) and _shape(spark, platform, table) == columns(table, platform, catalog):
+            register_as_it_is(spark, platform, catalog, table)
+        else:
+            spark.sql(statement(table, platform, catalog))
+
+    conflicts.retried(create, LOST_THE_RACE)
 
 
 def _shape(spark: SparkSession, platform: Platform, table: str) -> dict[str, str] | None:
@@ -141,7 +136,7 @@ def _shape(spark: SparkSession, platform: Platform, table: str) -> dict[str, str
     try:
         schema = spark.read.format("delta").load(location).schema
     except PySparkException as error:
-        if any(sign in str(error) for sign in NOT_THERE):
+        if conflicts.is_one_of(error, NOT_THERE):
             return None
         raise
     return {field.name: field.dataType.simpleString() for field in schema}

@@ -9,6 +9,8 @@ from operator import and_
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from spark_jobs import conflicts
+
 QUARANTINE = "ops.quarantine"
 MICROSECONDS = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"  # Spark would write times with three digits
 KAFKA = "kafka"
@@ -91,10 +93,15 @@ def append(spark: SparkSession, catalog: str, refused: DataFrame, among: Column 
 
     `among` is a literal predicate on `ops.quarantine` that holds for all of them, so that files outside are not read;
     None if the table cannot hold any. Call it only when something was refused: an append of nothing is a commit too.
+    Several jobs append: Delta refuses one that had looked before another's rows were there, and it looks again.
     """
-    if among is not None:
-        refused = _unknown(refused, spark.table(f"{catalog}.{QUARANTINE}").where(among))
-    refused.withColumn("first_seen_at", F.current_timestamp()).writeTo(f"{catalog}.{QUARANTINE}").append()
+    table = f"{catalog}.{QUARANTINE}"
+
+    def write() -> None:
+        new = refused if among is None else _unknown(refused, spark.table(table).where(among))
+        new.withColumn("first_seen_at", F.current_timestamp()).writeTo(table).append()
+
+    conflicts.retried(write)
 
 
 def _unknown(refused: DataFrame, known: DataFrame) -> DataFrame:

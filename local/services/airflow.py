@@ -17,11 +17,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
+from typing import TextIO
 
 from local.home import REPO, Home
 from local.services.part import Launch, Part, PartFailed, base_environment, get, reason, write_private
 
 STALE_SECONDS = 30  # a heartbeat comes every 5 s
+POOL = "databricks"  # include/environments/local.yaml
+# Two run (`serverless` in local/workspace/engine.py) and a third is next; among all others Airflow's priorities choose.
+# Fewer than PARALLELISM, so that the supervision of the stream never waits for jobs.
+POOL_SLOTS = 3
 
 _migration = threading.Lock()
 
@@ -120,22 +125,28 @@ def _program() -> str:
 def migrate(home: Home) -> None:
     """Bring the metadata to the installed version: once, however many parts ask for it at once."""
     stamp = home.path / "airflow" / "migrated"
-    version = importlib.metadata.version("apache-airflow")
+    done = f"{importlib.metadata.version('apache-airflow')}, {POOL_SLOTS} slots"
     with _migration:
-        if stamp.exists() and stamp.read_text() == version:
+        if stamp.exists() and stamp.read_text() == done:
             return
         stamp.parent.mkdir(parents=True, exist_ok=True)
         home.logs.mkdir(parents=True, exist_ok=True)
-        command = [_program(), "db", "migrate"]
-        run = subprocess.run(
-            command, env=environment(home), cwd=stamp.parent, capture_output=True, text=True,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        (home.logs / "airflow_migrate.log").write_text(run.stdout + run.stderr)
-        if run.returncode != 0:
-            last = (run.stderr or run.stdout).strip().splitlines()[-1:]
-            raise PartFailed(f"`airflow db migrate` failed: {''.join(last)[:300]} (all: logs/airflow_migrate.log)")
-        stamp.write_text(version)
+        with (home.logs / "airflow_migrate.log").open("w") as log:
+            _airflow(home, log, "db", "migrate")
+            _airflow(home, log, "pools", "set", POOL, str(POOL_SLOTS), "Spark jobs that run or are next")
+        stamp.write_text(done)
+
+
+def _airflow(home: Home, log: TextIO, *arguments: str) -> None:
+    run = subprocess.run(
+        [_program(), *arguments], env=environment(home), cwd=home.path / "airflow", capture_output=True, text=True,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    log.write(run.stdout + run.stderr)
+    if run.returncode != 0:
+        last = (run.stderr or run.stdout).strip().splitlines()[-1:]
+        command = f"`airflow {' '.join(arguments[:2])}`"
+        raise PartFailed(f"{command} failed: {''.join(last)[:300]} (all: logs/airflow_migrate.log)")
 
 
 def _prepare(part: str, *arguments: str) -> Callable[[Home], Launch]:

@@ -80,6 +80,9 @@ class Warehouse:
         PySparkLogger.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)  # a wrong query is not our error
         session = SparkSession.builder.remote(session_url(self.home, str(uuid.uuid4()))).create()
         session.client.set_retry_policies([])  # an error is an answer here; the default tries for ten minutes
+        # It needs threads that all sessions of a process share, and that one joins, holding their lock, when it is
+        # collected: by a thread that is just being started that is forever, and no statement comes through any more.
+        session.client.disable_reattachable_execute()
         # Statements of people may be long, and compiled code looks whether it was cancelled where other code does not.
         session.conf.set("spark.sql.codegen.wholeStage", "true")
         session.conf.set("spark.sql.codegen.factoryMode", "FALLBACK")

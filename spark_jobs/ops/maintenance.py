@@ -13,7 +13,7 @@ import sys
 
 from pyspark.errors import PySparkException
 
-from spark_jobs import job, packing
+from spark_jobs import conflicts, job, packing
 from spark_jobs.declarations import declared
 from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, TRENDS
 
@@ -21,7 +21,6 @@ NAME = "ops.maintenance"
 OF_THE_STREAM = (MULTIPLEX, HEART_RATE, TRENDS)
 WEEK_HOURS = 168  # Delta refuses less: a reader or a writer could be that slow
 MANY_FILES = 20
-WRITTEN_MEANWHILE = ("CONCURRENT", "Concurrent")  # Delta's names for a commit that another one has overtaken
 
 logger = logging.getLogger("fitness")
 
@@ -42,7 +41,7 @@ def pack(run: job.Job, table: str) -> None:
     try:
         removed, added = packing.pack(run.spark, run.path(table))
     except PySparkException as error:
-        if not any(sign in str(error) for sign in WRITTEN_MEANWHILE):
+        if not conflicts.is_one_of(error):
             raise
         logger.info("%s is being written; its %s files are packed the next time", table, files)
         return

@@ -7,6 +7,7 @@ from airflow.serialization.encoders import coerce_to_core_timetable
 from airflow.timetables.base import TimeRestriction
 
 from include.assets import BRONZE_DONE, SILVER_DONE
+from include.databricks_tasks import SparkJobOperator
 from include.deadlines import RunDue
 from include.pipeline import LAYERS, edges, jobs_of
 from include.settings import check_offline
@@ -117,3 +118,15 @@ def test_job_tasks_wait_as_their_environment_wants(dagbag):
             assert task.polling_period_seconds == environment.polling_seconds
             assert task.databricks_retry_limit >= 10
             assert task.pool == environment.pool
+
+
+def test_what_is_under_way_goes_before_what_is_new_and_tidying_goes_last(dagbag):
+    def weight(dag_id):
+        jobs = [task for task in dagbag.dags[dag_id].tasks if isinstance(task, SparkJobOperator)]
+        assert {str(task.weight_rule) for task in jobs} == {"absolute"}
+        [weight] = {task.priority_weight for task in jobs}
+        return weight
+
+    weights = [weight(dag_id) for dag_id in ("gold", "silver", "bronze", "quality")]
+    assert weights == sorted(set(weights), reverse=True)
+    assert weight("maintenance") == weight("quality")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
-from spark_jobs import incremental, job
+from spark_jobs import incremental, job, quarantine
 from tests.oracle import RegistrationVersion, World, at
 from tests.spark.pipeline import Pipeline
 
@@ -45,3 +48,22 @@ def test_a_run_that_another_one_overtook_writes_nothing(
     assert pipeline.outcome("silver.users")["error_class"] == "Overtaken"
     pipeline.run("silver.users")
     assert len(pipeline.rows("silver.users")) == members_before + 1
+
+
+def test_jobs_that_refuse_at_the_same_time_all_have_their_records_in_quarantine(pipeline: Pipeline) -> None:
+    """Each looks at what the table holds before it appends, so Delta lets one through and refuses the others."""
+    spark = pipeline.spark
+    writers = range(4)
+
+    def refuse(writer: int) -> None:
+        records = spark.range(writer * 10, writer * 10 + 10).selectExpr(
+            "'workout' AS topic", "0 AS partition", "id AS offset", "'malformed_json' AS reason", "'' AS detail",
+            "CAST(NULL AS BINARY) AS key", "CAST(NULL AS BINARY) AS value",
+        )  # fmt: skip
+        refused = quarantine.refused_records(records)
+        quarantine.append(spark, "spark_catalog", refused, F.col("offset").between(0, 100))
+
+    for _again in range(2):
+        with ThreadPoolExecutor(len(writers)) as threads:
+            list(threads.map(refuse, writers))
+    assert sorted(row["offset"] for row in pipeline.rows(quarantine.QUARANTINE)) == list(range(40))

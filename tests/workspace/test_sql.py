@@ -14,6 +14,7 @@ from databricks.sdk.service import sql
 
 from local.services.spark import PART
 from local.workspace.compute import session_url
+from local.workspace.warehouse import Warehouse, close, query
 from tests.workspace.server import Server, until
 
 pytestmark = pytest.mark.spark
@@ -256,6 +257,20 @@ def session_is_closed(server: Server, session_id: str) -> bool:
     finally:
         session.client.close()
     return False
+
+
+def test_sessions_share_no_threads_that_one_of_them_would_wait_for_when_it_is_collected(spark: Server) -> None:
+    """Collected by a thread that such a thread was just starting, it waited for ever, and all others for it."""
+    from pyspark.sql.connect.client.reattach import ExecutePlanResponseReattachableIterator
+
+    ExecutePlanResponseReattachableIterator.shutdown()  # of other tests' sessions
+    session = Warehouse(spark.home).session()
+    said, threads = (
+        query(session, "SELECT 1").rows,
+        ExecutePlanResponseReattachableIterator._release_thread_pool_instance,
+    )
+    close(session)
+    assert (said, threads) == ([["1"]], None)
 
 
 def test_a_job_with_a_cluster_of_its_own_has_a_jvm_of_its_own(spark: Server) -> None:
