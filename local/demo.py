@@ -18,7 +18,7 @@ from rich.table import Table
 from local.home import Home
 
 MEMBERS, DAYS, SEED = 60, 7, 7
-TIMEOUT_SECONDS = 900
+TIMEOUT_SECONDS = 1800
 
 console = Console()
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from airflow.exceptions import AirflowException, AirflowNotFoundException
 from airflow.providers.databricks.hooks.databricks import DatabricksHook
-from airflow.sdk import Connection, ObjectStoragePath
+from airflow.sdk import Connection, ObjectStoragePath, get_current_context
 
 from include import alerts
 from include.settings import Settings, settings
@@ -66,13 +66,13 @@ def supervisor() -> Supervisor:
 
 
 def page(verdict: Verdict, told: str) -> None:
-    """Wake the person on call, once: repetition is the decision's business."""
+    """Wake the person on call, once: repetition is the decision's business. Called in a task, whose log it names."""
     alert = alerts.Alert(
         severity="page",
         title=f"The BPM stream is {verdict.state}",
         text=f"{told} Runbook: {RUNBOOK}",
         dedup_key="stream/bpm",
-        link=None,
+        link=getattr(get_current_context()["ti"], "log_url", None),
         raised_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     asyncio.run(alerts.send(alert))

@@ -306,6 +306,14 @@ def _lagging(desired: Desired, seen: Observation, limits: Limits) -> Verdict | N
     return Verdict(State.CATCHING_UP, f"{window[-1].lag} readings behind ({since}).")
 
 
+def _no_batch_yet(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    """It beats before it has written anything; whether it can is to be seen."""
+    beat = seen.heartbeat
+    if beat is None or beat.batch is not None or not samples(seen)[-1].lag:
+        return None
+    return Verdict(State.STARTING, f"Run {beat.run_id} beats and has its first batch before it. {_progress(seen)}")
+
+
 RULES: tuple[Rule, ...] = (
     _two_runs,
     _stop_wanted,
@@ -321,6 +329,7 @@ RULES: tuple[Rule, ...] = (
     _crash_loop,
     _not_moving,
     _lagging,
+    _no_batch_yet,
 )
 
 

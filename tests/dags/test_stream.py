@@ -58,6 +58,20 @@ def test_a_page_that_is_due_when_the_stream_goes_on_is_sent(monkeypatch):
     assert paged == ["Starts did not help."]
 
 
+def test_a_page_leads_to_the_log_that_says_more(monkeypatch):
+    sent = []
+
+    async def send(alert):
+        sent.append(alert)
+
+    monkeypatch.setattr(stream.alerts, "send", send)
+    monkeypatch.setattr(stream, "get_current_context", lambda: {"ti": SimpleNamespace(log_url="http://airflow/log")})
+    stream.page(SimpleNamespace(state="failing"), "Starts did not help.")
+    [alert] = sent
+    assert (alert.severity, alert.title, alert.link) == ("page", "The BPM stream is failing", "http://airflow/log")
+    assert alert.text == "Starts did not help. Runbook: docs/runbooks/bpm_stream.md"
+
+
 @pytest.mark.parametrize("paged", ["", "failing"])
 def test_a_red_run_of_an_incident_that_was_paged_does_not_page_again(monkeypatch, tmp_path, paged):
     sent = []

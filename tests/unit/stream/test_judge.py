@@ -59,6 +59,13 @@ CASES = [
         Cure.NOTHING,
         id="behind_by_less_than_the_limit",
     ),
+    pytest.param(seen({"batch": None}), State.STARTING, Cure.NOTHING, id="beats_before_its_first_batch"),
+    pytest.param(
+        seen({"batch": None}, end_position=1000),
+        State.HEALTHY,
+        Cure.NOTHING,
+        id="no_batch_since_nothing_came",
+    ),
     pytest.param(seen(active_runs=()), State.STOPPED, Cure.START, id="no_run"),
     pytest.param(
         replace(WELL, active_runs=(), heartbeat=None), State.STOPPED, Cure.START, id="never_started_and_no_heartbeat"
