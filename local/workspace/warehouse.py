@@ -142,11 +142,11 @@ def _views() -> dict[str, set[str]]:
 
 def close(session: SparkSession) -> None:
     """Ends the session on both sides."""
-    try:
-        session.client.release_session()
-        session.client.close()
-    except Exception as error:
-        log.debug("A session was not closed: %s", error)
+    for end in (session.client.release_session, session.client.close):
+        try:
+            end()
+        except Exception as error:
+            log.debug("A session was not closed: %s", error)
 
 
 def query(
