@@ -1,7 +1,8 @@
 """What the batch jobs of silver and gold cost: `python -m bench.batch_jobs readings | history`.
 
 readings   250,000 readings with their members and sessions into an empty lake, then 1,000 further ones, some times
-history    the same increment on 1x, 10x and 100x history: seconds, and bytes that the server reads from files
+history    the same increment on 1x, 10x and 100x history: seconds, files of the tables that are read, and bytes of all
+           that the server reads
 
 The jobs run one after the other in this process against a Spark Connect server as the stack has it, from a cold start;
 the stream's part is measured by `bench.stream_freshness`. `job time` is the time from a job's start to its outcome row.
@@ -14,9 +15,13 @@ import logging
 import os
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
+from watchdog.events import FileClosedNoWriteEvent, FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
 
 from bench.spark_server import spark_server
 from tests.oracle import ProfileChange, Reading, RegistrationVersion, VisitVersion, WorkoutEvent, World, at
@@ -93,6 +98,34 @@ def bytes_read() -> int:
     return int(server.io_counters().read_chars)
 
 
+class FilesRead(FileSystemEventHandler):
+    """Which files of tables were opened and closed again without a word written, since last asked."""
+
+    def __init__(self) -> None:
+        self._paths: set[str] = set()
+
+    def on_closed_no_write(self, event: FileSystemEvent) -> None:
+        if str(event.src_path).endswith(".parquet"):
+            self._paths.add(str(event.src_path))
+
+    def count(self) -> int:
+        time.sleep(0.5)  # what the kernel has noted is on its way
+        paths, self._paths = self._paths, set()
+        return len(paths)
+
+
+@contextmanager
+def files_read(lake: Path) -> Iterator[FilesRead]:
+    reads, observer = FilesRead(), Observer()
+    observer.schedule(reads, str(lake), recursive=True, event_filter=[FileClosedNoWriteEvent])
+    observer.start()
+    try:
+        yield reads
+    finally:
+        observer.stop()
+        observer.join()
+
+
 def measure_history(pipeline: Pipeline, members: int, rounds: int) -> None:
     """Grow the history by members who do not matter to the increment, and repeat the increment."""
     base, held, number = None, 0, 0
@@ -102,22 +135,26 @@ def measure_history(pipeline: Pipeline, members: int, rounds: int) -> None:
             pipeline.land(world(range(first, min(first + step, members * factor + 1)), 2, SHORT_SECONDS))
         held = members * factor
         pipeline.run_all()
-        seconds, read = [], []
-        for round_number in range(WARM_UP + rounds):
-            pipeline.land(further(200, number, SHORT_SECONDS))
-            number += 1
-            before = bytes_read()
-            taken = sum(run_jobs(pipeline).values())
-            assert len(worked(pipeline)) == 3, "the increment must reach gold"
-            if round_number >= WARM_UP:
-                seconds.append(taken)
-                read.append(bytes_read() - before)
-        middle = (statistics.median(seconds), statistics.median(read) / 1e6)
+        seconds, files, read = [], [], []
+        with files_read(pipeline.lake) as reads:
+            for round_number in range(WARM_UP + rounds):
+                pipeline.land(further(200, number, SHORT_SECONDS))
+                number += 1
+                before = bytes_read()
+                reads.count()
+                taken = sum(run_jobs(pipeline).values())
+                opened = reads.count()
+                assert len(worked(pipeline)) == 3, "the increment must reach gold"
+                if round_number >= WARM_UP:
+                    seconds.append(taken)
+                    files.append(opened)
+                    read.append(bytes_read() - before)
+        middle = (statistics.median(seconds), statistics.median(files), statistics.median(read) / 1e6)
         base = base or middle
         ratios = [now / then for now, then in zip(middle, base, strict=True)]
         print(
             f"{factor:4}x history ({held:,} members), median of {rounds}: {middle[0]:.2f} s, {ratios[0]:.2f} of 1x; "
-            f"{middle[1]:.1f} MB read, {ratios[1]:.2f} of 1x",
+            f"{middle[1]:.0f} files of tables, {ratios[1]:.2f} of 1x; {middle[2]:.1f} MB read, {ratios[2]:.2f} of 1x",
             flush=True,
         )
 

@@ -5,8 +5,11 @@ Sources are fed by writing bronze (and for readings `silver.heart_rate`, which t
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
+import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -56,6 +59,11 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         self.forget()
+        if self.tables and not self.lake.exists():
+            empty = Path(_empty_lake(self.spark).name)
+            for folder in (table.replace(".", "/") for table in self.tables):
+                if (empty / folder).exists():  # a view has none
+                    shutil.copytree(empty / folder, self.lake / folder)
         register(self.spark, Platform(str(self.lake)), "spark_catalog", *self.tables)
 
     @property
@@ -64,8 +72,7 @@ class Pipeline:
 
     def forget(self) -> None:
         """Drop all tables, so that another lake can have their names; their files go with the schema."""
-        for schema in ("bronze", "silver", "gold", "ops"):
-            self.spark.sql(f"DROP SCHEMA IF EXISTS spark_catalog.{schema} CASCADE")
+        _forget(self.spark)
 
     def run(self, job: str, *arguments: str, now: datetime = NOW) -> None:
         module = importlib.import_module(f"spark_jobs.{job}")
@@ -114,6 +121,22 @@ class Pipeline:
         self.produce("user_profile", map(profile_message, world.profile_changes))
         self.produce("workout", map(workout_message, world.workout_events))
         self.write("silver.heart_rate", map(_reading, world.readings), READINGS)
+
+
+def _forget(spark: SparkSession) -> None:
+    for schema in ("bronze", "silver", "gold", "ops"):
+        spark.sql(f"DROP SCHEMA IF EXISTS spark_catalog.{schema} CASCADE")
+
+
+@functools.cache
+def _empty_lake(spark: SparkSession) -> tempfile.TemporaryDirectory[str]:
+    """All tables as they are when just made: to copy and register them takes an eighth of the time of making them."""
+    kept = tempfile.TemporaryDirectory(prefix="fitness-empty-lake-")
+    with tempfile.TemporaryDirectory() as folder:
+        register(spark, Platform(folder), "spark_catalog", *declared())
+        shutil.copytree(folder, kept.name, dirs_exist_ok=True)
+        _forget(spark)
+    return kept
 
 
 def registration_row(version: RegistrationVersion) -> tuple[Any, ...]:
