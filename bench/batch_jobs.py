@@ -24,6 +24,7 @@ from watchdog.events import FileClosedNoWriteEvent, FileSystemEvent, FileSystemE
 from watchdog.observers import Observer
 
 from bench.spark_server import spark_server
+from spark_jobs import packing
 from tests.oracle import ProfileChange, Reading, RegistrationVersion, VisitVersion, WorkoutEvent, World, at
 from tests.spark.pipeline import JOBS, Pipeline
 
@@ -126,6 +127,12 @@ def files_read(lake: Path) -> Iterator[FilesRead]:
         observer.join()
 
 
+def pack(pipeline: Pipeline) -> None:
+    """As maintenance and the stream do now and then: else each increment would find the small files of those before."""
+    pipeline.run("ops.maintenance", "--many-files", "2")
+    packing.pack(pipeline.spark, "spark_catalog.silver.heart_rate")
+
+
 def measure_history(pipeline: Pipeline, members: int, rounds: int) -> None:
     """Grow the history by members who do not matter to the increment, and repeat the increment."""
     base, held, number = None, 0, 0
@@ -135,6 +142,7 @@ def measure_history(pipeline: Pipeline, members: int, rounds: int) -> None:
             pipeline.land(world(range(first, min(first + step, members * factor + 1)), 2, SHORT_SECONDS))
         held = members * factor
         pipeline.run_all()
+        pack(pipeline)
         seconds, files, read = [], [], []
         with files_read(pipeline.lake) as reads:
             for round_number in range(WARM_UP + rounds):

@@ -67,7 +67,7 @@ def settings(home: Home) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "true",
         "spark.sql.warehouse.dir": str(home.path / "spark" / "warehouse"),
-        "spark.local.dir": str(home.path / "spark" / "scratch"),
+        "spark.local.dir": str(scratch(home)),
         # two cores: 200 shuffle partitions and 50 snapshot partitions cost seconds in every job
         "spark.sql.shuffle.partitions": "2",
         "spark.databricks.delta.snapshotPartitions": "2",
@@ -85,6 +85,11 @@ def settings(home: Home) -> dict[str, str]:
         ),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
     }
+
+
+def scratch(home: Home) -> Path:
+    """Where Sparks put what they need for a moment."""
+    return home.path / "spark" / "scratch"
 
 
 def configuration_folder(home: Home) -> Path:
@@ -114,7 +119,7 @@ def cluster_environment(home: Home, arguments: Sequence[str] = ()) -> dict[str, 
 def write_configuration(home: Home) -> Path:
     """Write spark-defaults.conf and log4j2.properties; returns their folder."""
     folder = configuration_folder(home)
-    for needed in (folder, home.path / "spark" / "scratch", home.temporary, home.lake, home.checkpoints):
+    for needed in (folder, scratch(home), home.temporary, home.lake, home.checkpoints):
         needed.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{name} {value}\n" for name, value in settings(home).items())
     for name, text in {"spark-defaults.conf": lines, "log4j2.properties": _LOGGING}.items():

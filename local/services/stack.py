@@ -194,6 +194,7 @@ def down(home: Home, say: Say) -> int:
                     list(pool.map(supervisor.stop, level))
             supervisor.shutdown()
         left = sweep(home)
+        shutil.rmtree(spark.scratch(home), ignore_errors=True)  # what drivers that were killed have left
         for name in ("kafka", "connect", spark.archive_name()):
             java.keep_archive(home, name)
         return left

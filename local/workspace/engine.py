@@ -370,9 +370,9 @@ class Engine:
             self._stop_if_asked(attempt)
         for key, attempt in states.latest(attempts).items():
             if attempt.ended and run.stop is None:
-                delay = states.retry_delay_ms(run.task(key), attempt)
-                if delay is not None:
-                    attempts.append(self._retry(run, attempt, delay))
+                at_ms = states.retry_at_ms(run.task(key), attempt)
+                if at_ms is not None:
+                    attempts.append(self._retry(run, attempt, at_ms))
         newest = states.latest(attempts)
         moved = True
         while moved:  # a task that is skipped decides over the next ones at once
@@ -446,10 +446,10 @@ class Engine:
             attempt.end(ending, self.now_ms())
         self.store.save_attempt(attempt)
 
-    def _retry(self, run: Run, ended: Attempt, delay_ms: int) -> Attempt:
+    def _retry(self, run: Run, ended: Attempt, at_ms: int) -> Attempt:
         attempt = Attempt(self.store.new_id(), run.id, ended.task_key, self.now_ms(), number=ended.number + 1)
         attempt.retry, attempt.repair_id = ended.retry + 1, ended.repair_id
-        attempt.phase, attempt.not_before_ms = Phase.WAITING_FOR_RETRY, ended.end_ms + delay_ms
+        attempt.phase, attempt.not_before_ms = Phase.WAITING_FOR_RETRY, at_ms
         self.store.save_attempt(attempt)
         run.repairs[-1].attempt_ids.append(attempt.id)
         tries = [a for a in self.store.attempts(run.id) if a.task_key == ended.task_key]

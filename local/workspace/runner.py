@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-LEFTOVER_SECONDS = 5.0  # a JVM that lost its Python ends by itself within this time
+LEFTOVER_SECONDS = 5.0  # a JVM whose Python has ended ends by itself within this time
 WATCHED = {signal.SIGTERM, signal.SIGCHLD}
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -130,8 +130,10 @@ def supervise(job: subprocess.Popen, timeout_seconds: float, grace_seconds: floa
 
 
 def clear_up(job: subprocess.Popen) -> None:
-    """Ends what the job left in its process group, and buries it."""
-    deadline = time.monotonic() + LEFTOVER_SECONDS
+    """Ends what the job left in its process group, and buries it. What a killed job left is waited for by its next
+    attempt, and must bear being killed as well."""
+    ended = os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
+    deadline = time.monotonic() + (LEFTOVER_SECONDS if ended.si_code == os.CLD_EXITED else 0)
     while group_lives(job.pid):
         if time.monotonic() >= deadline:
             os.killpg(job.pid, signal.SIGKILL)

@@ -228,8 +228,9 @@ def gate(run_if: str, results: list[Result]) -> Ending | None:
 MIN_RETRY_MILLIS = 1_000  # a task that cannot start must not spin
 
 
-def retry_delay_ms(task: dict[str, Any], attempt: Attempt) -> int | None:
-    """Milliseconds after which an ended attempt is tried again, or None. `max_retries` -1 tries for ever."""
+def retry_at_ms(task: dict[str, Any], attempt: Attempt) -> int | None:
+    """When an ended attempt is tried again, in epoch milliseconds, or None. `max_retries` -1 tries for ever; the
+    interval counts from the start of the failed attempt (Jobs API 2.2)."""
     if attempt.result not in (Result.FAILED, Result.TIMEDOUT) or attempt.stop in (Stop.USER, Stop.RUN_TIMEOUT):
         return None
     if attempt.result is Result.TIMEDOUT and not task.get("retry_on_timeout", False):
@@ -237,7 +238,7 @@ def retry_delay_ms(task: dict[str, Any], attempt: Attempt) -> int | None:
     allowed = task.get("max_retries", 0)
     if allowed != -1 and attempt.retry >= allowed:
         return None
-    return max(task.get("min_retry_interval_millis", 0), MIN_RETRY_MILLIS)
+    return (attempt.start_ms or attempt.end_ms) + max(task.get("min_retry_interval_millis", 0), MIN_RETRY_MILLIS)
 
 
 def run_ending(tasks: list[dict[str, Any]], newest: dict[str, Attempt], stop: Stop | None) -> Ending:

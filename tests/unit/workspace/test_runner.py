@@ -38,3 +38,22 @@ def test_a_job_gives_way_as_it_was_told_and_so_does_its_session(nice: int, tmp_p
     own, *session = (tmp_path / "log").read_text().split()
     assert int(own) == os.nice(0) + nice
     assert not session or int(session[-1]) == nice
+
+
+LEAVES_A_CHILD = """
+import os, signal, subprocess, sys
+at_ease = "import pathlib, time; time.sleep(2); pathlib.Path('mark').touch(); time.sleep(1000)"
+print(subprocess.Popen([sys.executable, "-c", at_ease]).pid, flush=True)
+{end}
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "has_time"), [("os.kill(os.getpid(), signal.SIGKILL)", -9, False), ("sys.exit(3)", 3, True)]
+)
+def test_what_a_job_leaves_is_ended_and_has_time_to_end_itself_if_the_job_was_not_killed(
+    end: str, code: int, has_time: bool, tmp_path: Path
+) -> None:
+    assert run(tmp_path, [sys.executable, "-c", LEAVES_A_CHILD.format(end=end)])["exit_code"] == code
+    assert (tmp_path / "mark").exists() == has_time
+    assert not Path("/proc", (tmp_path / "log").read_text().strip()).exists()

@@ -66,11 +66,17 @@ def test_a_task_without_upstream_always_starts() -> None:
         ({"max_retries": 2}, attempt(result=T), None),
         ({"max_retries": 2, "retry_on_timeout": True}, attempt(result=T), 1_000),
         ({"max_retries": 2}, attempt(result=UF), None),
+        (
+            {"max_retries": 1, "min_retry_interval_millis": 60_000},
+            attempt(result=F, start_ms=7_000, end_ms=90_000),
+            67_000,
+        ),
+        ({"max_retries": 1}, attempt(result=F, end_ms=90_000), 91_000),  # never started
     ],
     ids=lambda value: str(value)[:60],
 )
 def test_failures_are_retried_as_the_task_allows(task: dict[str, Any], tried: Attempt, expected: int | None) -> None:
-    assert states.retry_delay_ms(task, tried) == expected
+    assert states.retry_at_ms(task, tried) == expected
 
 
 CHAIN = [{"task_key": "a"}, {"task_key": "b", "depends_on": [{"task_key": "a"}]}]
