@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import psutil
 
 from bench.drills.commits import Commit
+from bench.drills.drivers import attempts
 from bench.drills.stage import FRESH_SECONDS, NotInTime, Stage, moment
 from local.services import stream
 
@@ -93,7 +94,7 @@ def kill_driver(on: Stage, rng: random.Random, played: Played, setting: Setting)
     on.send(victims, signal.SIGKILL)
     played.recovered_at = on.recovered(played.broken_at)
     # A JVM that lost its Python may still commit what it had under way: that is no recovery.
-    played.committed_at = on.first_commit(on.driver()[0].create_time())
+    played.committed_at = on.first_commit(max(span.begun for span in attempts(on.home)))
 
 
 def kill_part(part: str) -> Play:

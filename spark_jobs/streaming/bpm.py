@@ -95,7 +95,7 @@ def arguments() -> argparse.ArgumentParser:
     given.add_argument("--heartbeat", required=True, help="path or URI of the heartbeat file")
     given.add_argument("--version", default="unknown", help="code and settings, as the supervisor names them")
     given.add_argument("--trigger-seconds", type=float, default=1.0)
-    given.add_argument("--most-records", type=int, default=150_000, help="records in one batch, at most")
+    given.add_argument("--most-records", type=int, default=300_000, help="records in one batch, at most")
     given.add_argument(
         "--refused-share", type=float, default=0.5, help="pause above this share of refused records; 1: never"
     )
