@@ -20,13 +20,10 @@ from local.jars import jar_folder
 from local.services.java import archive_flags, common_flags, java_home
 from local.services.part import Launch, Part, PartFailed, base_environment, listens, reason
 
-# Work here is to plan many small queries on two cores. Code that counts what it meets, for a better compilation later,
-# takes a fifth of all that is done in a Spark's first minute, and such work is none the faster for it; nor for being
-# compiled to the last before a method was called eight times as often as usual (docs/decisions/0007).
-FLAGS = (
-    "-XX:+UseSerialGC",
-    "-XX:+ExitOnOutOfMemoryError",
-    "-XX:-C1UpdateMethodData",
+FLAGS = ("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
+# Compiling to the last takes one of two cores from a driver that starts, whose first batch somebody waits for: put off
+# until a method was called eight times as often as usual, which halves the way to the first commit.
+LATE_C2 = (
     "-XX:Tier4InvocationThreshold=40000",
     "-XX:Tier4MinInvocationThreshold=5000",
     "-XX:Tier4CompileThreshold=120000",
@@ -107,7 +104,7 @@ def cluster_environment(home: Home, arguments: Sequence[str] = ()) -> dict[str, 
     filled folder there; the archive halves the start (it is the server's: same jars, same order).
     """
     folder = configuration_folder(home)
-    flags = [*FLAGS, *common_flags(home), *archive_flags(home, archive_name(), write=False)]
+    flags = [*FLAGS, *LATE_C2, *common_flags(home), *archive_flags(home, archive_name(), write=False)]
     flags.append(f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}")
     submit = ["--properties-file", str(folder / "spark-defaults.conf"), "--driver-java-options", " ".join(flags)]
     return {

@@ -14,13 +14,12 @@ import pytest
 from pyspark.sql import SparkSession
 
 from local.home import Home
-from local.services.spark import FLAGS
 from local.services.spark import settings as stack_settings
 from tests.spark.pipeline import Pipeline
 
 OWN = {
     "spark.driver.memory": "2g",
-    "spark.driver.extraJavaOptions": " ".join([*FLAGS, "-Duser.timezone=UTC"]),
+    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -Duser.timezone=UTC",
     "spark.connect.grpc.binding.address": "127.0.0.1",
 }
 
