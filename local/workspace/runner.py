@@ -133,7 +133,8 @@ def clear_up(job: subprocess.Popen) -> None:
     """Ends what the job left in its process group, and buries it. What a killed job left is waited for by its next
     attempt, and must bear being killed as well."""
     ended = os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
-    deadline = time.monotonic() + (LEFTOVER_SECONDS if ended.si_code == os.CLD_EXITED else 0)
+    ended_itself = ended is not None and ended.si_code == os.CLD_EXITED
+    deadline = time.monotonic() + (LEFTOVER_SECONDS if ended_itself else 0)
     while group_lives(job.pid):
         if time.monotonic() >= deadline:
             os.killpg(job.pid, signal.SIGKILL)
