@@ -22,7 +22,7 @@ from local.services.part import Launch, Part, PartFailed, base_environment, list
 
 FLAGS = ("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
 # Compiling to the last takes one of two cores from a driver that starts, whose first batch somebody waits for: put off
-# until a method was called eight times as often as usual, which halves the way to the first commit.
+# until a method was called eight times as often as usual (docs/decisions/0007).
 LATE_C2 = (
     "-XX:Tier4InvocationThreshold=40000",
     "-XX:Tier4MinInvocationThreshold=5000",

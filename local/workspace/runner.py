@@ -75,9 +75,9 @@ def start(spec: dict, log: Path) -> subprocess.Popen:
         )
 
 
-def has_ended(pid: int) -> bool:
-    """Whether the job's process has ended; it is not reaped yet, so its number cannot be given to another."""
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+def ending(pid: int) -> os.waitid_result | None:
+    """How the job's process ended, None while it lives; it is not reaped yet, so its number cannot go to another."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
 
 def group_lives(group: int) -> bool:
@@ -110,7 +110,7 @@ def supervise(job: subprocess.Popen, timeout_seconds: float, grace_seconds: floa
     outcome = "exited"
     ask_at = time.monotonic() + timeout_seconds if timeout_seconds else None
     kill_at = None
-    while not has_ended(job.pid):
+    while ending(job.pid) is None:
         now = time.monotonic()
         if kill_at is not None and now >= kill_at:
             os.killpg(job.pid, signal.SIGKILL)
@@ -122,7 +122,7 @@ def supervise(job: subprocess.Popen, timeout_seconds: float, grace_seconds: floa
             kill_at = now + grace_seconds
         due = min((at for at in (ask_at, kill_at) if at is not None), default=now + 60)
         got = signal.sigtimedwait(WATCHED, max(due - time.monotonic(), 0))
-        if got is not None and got.si_signo == signal.SIGTERM and kill_at is None and not has_ended(job.pid):
+        if got is not None and got.si_signo == signal.SIGTERM and kill_at is None and ending(job.pid) is None:
             outcome, ask_at = "stopped", None
             os.kill(job.pid, signal.SIGTERM)
             kill_at = time.monotonic() + grace_seconds
@@ -132,7 +132,7 @@ def supervise(job: subprocess.Popen, timeout_seconds: float, grace_seconds: floa
 def clear_up(job: subprocess.Popen) -> None:
     """Ends what the job left in its process group, and buries it. What a killed job left is waited for by its next
     attempt, and must bear being killed as well."""
-    ended = os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
+    ended = ending(job.pid)
     ended_itself = ended is not None and ended.si_code == os.CLD_EXITED
     deadline = time.monotonic() + (LEFTOVER_SECONDS if ended_itself else 0)
     while group_lives(job.pid):

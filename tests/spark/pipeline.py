@@ -59,7 +59,7 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         self.forget()
-        if self.tables and not self.lake.exists():
+        if self.tables:
             empty = Path(_empty_lake(self.spark).name)
             for folder in (table.replace(".", "/") for table in self.tables):
                 if (empty / folder).exists():  # a view has none
@@ -72,7 +72,8 @@ class Pipeline:
 
     def forget(self) -> None:
         """Drop all tables, so that another lake can have their names; their files go with the schema."""
-        _forget(self.spark)
+        for schema in ("bronze", "silver", "gold", "ops"):
+            self.spark.sql(f"DROP SCHEMA IF EXISTS spark_catalog.{schema} CASCADE")
 
     def run(self, job: str, *arguments: str, now: datetime = NOW) -> None:
         module = importlib.import_module(f"spark_jobs.{job}")
@@ -123,19 +124,15 @@ class Pipeline:
         self.write("silver.heart_rate", map(_reading, world.readings), READINGS)
 
 
-def _forget(spark: SparkSession) -> None:
-    for schema in ("bronze", "silver", "gold", "ops"):
-        spark.sql(f"DROP SCHEMA IF EXISTS spark_catalog.{schema} CASCADE")
-
-
 @functools.cache
 def _empty_lake(spark: SparkSession) -> tempfile.TemporaryDirectory[str]:
     """All tables as they are when just made: to copy and register them takes an eighth of the time of making them."""
     kept = tempfile.TemporaryDirectory(prefix="fitness-empty-lake-")
     with tempfile.TemporaryDirectory() as folder:
-        register(spark, Platform(folder), "spark_catalog", *declared())
-        shutil.copytree(folder, kept.name, dirs_exist_ok=True)
-        _forget(spark)
+        made = Pipeline(spark, Path(folder), tables=())
+        register(spark, Platform(str(made.lake)), "spark_catalog", *declared())
+        shutil.copytree(made.lake, kept.name, dirs_exist_ok=True)
+        made.forget()
     return kept
 
 
