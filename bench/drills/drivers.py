@@ -96,11 +96,11 @@ class DriverWatch(threading.Thread):
     def _attempt_of(self, process: psutil.Process) -> str | None:
         """The attempt whose driver the process belongs to; None for any other process."""
         folder = process.environ().get(ATTEMPT)
-        if folder is None or not Path(folder).is_relative_to(self._home.path):
+        if folder is None or not Path(folder).is_relative_to(self._home.path.resolve()):
             return None
         if JOB_FILE not in (Path(folder) / "spec.json").read_text():
             return None
-        is_python = any(argument.endswith(JOB_FILE) for argument in process.cmdline()[:3])
+        is_python = any(argument.endswith(JOB_FILE) for argument in process.cmdline()[:4])  # `-m warm_driver FILE` too
         return _name(Path(folder)) if is_python or process.name() == "java" else None
 
 

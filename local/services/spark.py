@@ -104,7 +104,8 @@ def cluster_environment(home: Home, arguments: Sequence[str] = ()) -> dict[str, 
     filled folder there; the archive halves the start (it is the server's: same jars, same order).
     """
     folder = configuration_folder(home)
-    flags = [*FLAGS, *LATE_C2, *common_flags(home), *archive_flags(home, archive_name(), write=False)]
+    # a heap that begins small can become small again, in a driver that only stands by (workspace/warm_driver.py)
+    flags = ["-Xms128m", *FLAGS, *LATE_C2, *common_flags(home), *archive_flags(home, archive_name(), write=False)]
     flags.append(f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}")
     submit = ["--properties-file", str(folder / "spark-defaults.conf"), "--driver-java-options", " ".join(flags)]
     return {

@@ -60,31 +60,12 @@ def train(session: SparkSession, folder: Path) -> None:
     """Do a little of what the stream and the batch jobs do, with tables below `folder`."""
     from pyspark.errors import PySparkException
 
-    from spark_jobs.declarations import register
-    from spark_jobs.platform import Platform
-    from spark_jobs.streaming import batch, bpm, readings
-
-    lake = folder / "lake"
-    register(session, Platform(str(lake)), "spark_catalog", *bpm.TABLES, "ops.quarantine")
-    columns = (
-        "'bpm' AS topic",
-        "0 AS partition",
-        "offset",
-        "timestamp_seconds(1709287300 + offset) AS kafka_timestamp",
-        "CAST(NULL AS BINARY) AS key",
-        "CAST(value AS BINARY) AS value",
-        "CAST(NULL AS ARRAY<STRUCT<key: STRING, value: BINARY>>) AS headers",
-    )
-    writer = batch.Batch("spark_catalog", transaction="training")
-    for number in range(2):
-        given = [(number * len(MESSAGES) + place, message) for place, message in enumerate(MESSAGES)]
-        records = session.createDataFrame(given, "offset BIGINT, value STRING").selectExpr(*columns)
-        writer.write(readings.parsed(records), number)
-    for job in JOBS:
-        arguments = ["--catalog", "spark_catalog", "--storage-root", str(lake), "--full"]
-        importlib.import_module(f"spark_jobs.{job}").main(arguments)
-    for table in bpm.TABLES:
+    train_stream(session, folder, batches=2)
+    for table in ("silver.heart_rate", "gold.bpm_trends"):
         session.sql(f"OPTIMIZE spark_catalog.{table}").collect()
+    for job in JOBS:
+        arguments = ["--catalog", "spark_catalog", "--storage-root", str(folder / "lake"), "--full"]
+        importlib.import_module(f"spark_jobs.{job}").main(arguments)
     query = (
         session.readStream.format("rate")
         .load()
@@ -102,6 +83,29 @@ def train(session: SparkSession, folder: Path) -> None:
     }
     with contextlib.suppress(PySparkException):  # there is no Kafka yet; its client was loaded
         session.read.format("kafka").options(**topic).load().count()
+
+
+def train_stream(session: SparkSession, folder: Path, batches: int) -> None:
+    """Do what the stream does with a batch, so often, in tables below `folder`."""
+    from spark_jobs.declarations import register
+    from spark_jobs.platform import Platform
+    from spark_jobs.streaming import batch, bpm, readings
+
+    register(session, Platform(str(folder / "lake")), "spark_catalog", *bpm.TABLES, "ops.quarantine")
+    columns = (
+        "'bpm' AS topic",
+        "0 AS partition",
+        "offset",
+        "timestamp_seconds(1709287300 + offset) AS kafka_timestamp",
+        "CAST(NULL AS BINARY) AS key",
+        "CAST(value AS BINARY) AS value",
+        "CAST(NULL AS ARRAY<STRUCT<key: STRING, value: BINARY>>) AS headers",
+    )
+    writer = batch.Batch("spark_catalog", transaction="training")
+    for number in range(batches):
+        given = [(number * len(MESSAGES) + place, message) for place, message in enumerate(MESSAGES)]
+        records = session.createDataFrame(given, "offset BIGINT, value STRING").selectExpr(*columns)
+        writer.write(readings.parsed(records), number)
 
 
 if __name__ == "__main__":

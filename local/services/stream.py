@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 import httpx
-import psutil
 
 from local.home import REPO, Home
 from local.services.part import base_environment, reason
@@ -93,14 +92,13 @@ def _judge(stream: Any, seen: Any) -> Any:
 
 
 def process_id(home: Home) -> int | None:
-    """The process that runs the job's file: the one whose child is the JVM."""
-    for process in leftovers(home):
-        try:
-            if any(argument.endswith(JOB_FILE) for argument in process.cmdline()[:3]):
-                return int(process.pid)
-        except psutil.Error:
-            continue
-    return None
+    """The process of its newest attempt, if it lives: the one whose child is the JVM."""
+    log = log_file(home)
+    try:
+        pid = int(log.with_name("job").read_text()) if log else None
+    except (FileNotFoundError, ValueError):  # its runner has only just begun
+        return None
+    return pid if any(process.pid == pid for process in leftovers(home)) else None
 
 
 def command(home: Home, name: str, timeout_seconds: float) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,7 @@ from typing import Any
 from local.home import Home
 from local.workspace import compute, joblog, payloads, references, states
 from local.workspace.errors import ApiError, invalid, invalid_state, unknown
-from local.workspace.processes import Outcome, Process, bury_children, end_all
+from local.workspace.processes import Outcome, Process, Standby, bury_children, end_all
 from local.workspace.states import Attempt, Ending, Phase, Repair, Result, Run, Stop
 from local.workspace.store import Job, RunFilter, Store
 
@@ -27,6 +27,7 @@ log = logging.getLogger("workspace.engine")
 
 DAY_MS = 86_400_000
 BATCH_NICE = 5  # of jobs on the shared Spark: they can wait, a stream with a cluster of its own is read live
+STANDBY_LOOK_MS = 5_000
 MAX_ATTEMPTS_PER_TASK = 100  # an always-on task is retried for ever; older attempts and their logs go
 
 
@@ -38,12 +39,14 @@ class Limits:
     grace_seconds: float = 10.0
     keep_days: int = 60
     turn_seconds: float = 0.1
+    standby_seconds: float = 30.0  # how long an always-on task runs before a driver is warmed for its next attempt
 
     @classmethod
     def from_environment(cls) -> Limits:
         return cls(
             serverless=int(os.environ.get("FITNESS_SERVERLESS_SLOTS", cls.serverless)),
             grace_seconds=float(os.environ.get("FITNESS_STOP_GRACE_SECONDS", cls.grace_seconds)),
+            standby_seconds=float(os.environ.get("FITNESS_STANDBY_AFTER_SECONDS", cls.standby_seconds)),
         )
 
 
@@ -79,6 +82,8 @@ class Engine:
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self.last_prune_ms = 0
+        self.standby = Standby(self.folder / "standby")
+        self.next_standby_ms = 0
 
     # ---- life of the engine
 
@@ -101,6 +106,7 @@ class Engine:
             for attempt in started:
                 attempt.stop = attempt.stop or asked[attempt.run_id] or Stop.SHUTDOWN
                 self.store.save_attempt(attempt)
+            self.standby.end()
             end_all([self.process(attempt) for attempt in started], self.limits.grace_seconds)
             for attempt in started:
                 self._watch(attempt)
@@ -138,6 +144,9 @@ class Engine:
                         self._launch(launch)
                 except Exception:
                     log.exception("Run %s could not be moved along; trying again.", run.id)
+            if now >= self.next_standby_ms:
+                self.next_standby_ms = now + STANDBY_LOOK_MS
+                self._keep_standby(runs)
             return bool(runs)
 
     def process(self, attempt: Attempt) -> Process:
@@ -149,6 +158,8 @@ class Engine:
 
     def _remove_attempt_files(self, attempt_id: int) -> None:
         folder = self.folder / "attempts" / str(attempt_id)
+        for launch in folder.glob("*"):
+            Process(launch).remove()
         Process(folder).remove()
 
     # ---- jobs
@@ -507,13 +518,32 @@ class Engine:
             environment = compute.environment_of(self.home, launch.cluster, attempt.session_id)
             argv = [sys.executable, str(file), *attempt.parameters]
             nice = BATCH_NICE if launch.cluster is None else 0
-            self.process(attempt).launch(argv, environment, launch.timeout_seconds, self.limits.grace_seconds, nice)
+            self.process(attempt).launch(
+                argv, environment, launch.timeout_seconds, self.limits.grace_seconds, nice, self.standby
+            )
         except (compute.LaunchError, OSError, ValueError) as error:
             message = (
                 str(error) if isinstance(error, compute.LaunchError) else f"The job could not be started: {error}."
             )
             attempt.end(Ending(Phase.INTERNAL_ERROR, Result.FAILED, "RESOURCE_NOT_FOUND", message), self.now_ms())
             self.store.save_attempt(attempt)
+
+    def _keep_standby(self, runs: list[Run]) -> None:
+        """An always-on task has a warm driver beside it, once its own has had the machine for itself for a while."""
+        for run in runs:
+            newest = states.latest(self.store.attempts(run.id))
+            for key, attempt in newest.items():
+                task = run.task(key)
+                cluster = payloads.cluster_of(run.settings, task)
+                settled = attempt.start_ms + 1000 * self.limits.standby_seconds <= self.now_ms()
+                if cluster and task.get("max_retries") == -1 and attempt.phase is Phase.RUNNING and settled:
+                    values = self.reference_values(run, attempt, newest)
+                    try:
+                        file = references.substitute(task["spark_python_task"]["python_file"], values)
+                        python_file = str(compute.python_file(file, self.home))
+                        self.standby.keep(python_file, compute.environment_of(self.home, cluster, ""))
+                    except (compute.LaunchError, OSError, ValueError):
+                        log.exception("No driver stands by for task %s of run %s.", key, run.id)
 
     def _serverless_in_use(self) -> int:
         return sum(bool(attempt.session_id) for attempt in self._started())

@@ -7,6 +7,9 @@ standard library, so it starts in milliseconds and stays small. In FOLDER it
   there can succeed once, so an attempt has one runner at most;
 - writes the job's output to `log` and, at the end and at once, `result.json`.
 The job's environment is the runner's own. SIGTERM asks the job to end.
+
+`runner.py FOLDER ARGV...` stands by: it starts ARGV at once (`warm_driver.py`), which waits to become a job, and does
+all of the above when a byte comes on standard input. When that is closed instead, nobody will call, and it ends.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import ctypes
 import fcntl
 import json
 import os
+import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,7 +56,8 @@ def session_gives_way(nice: int) -> None:
         Path("/proc/self/autogroup").write_text(str(nice))
 
 
-def start(spec: dict, log: Path) -> subprocess.Popen:
+def start(argv: list[str], folder: Path, nice: int = 0, stdin: int = subprocess.DEVNULL) -> subprocess.Popen:
+    """The job's process, in FOLDER, with its output in `log` there."""
     parent = os.getpid()
 
     def before_exec() -> None:
@@ -59,17 +65,17 @@ def start(spec: dict, log: Path) -> subprocess.Popen:
         if os.getppid() != parent:
             os._exit(1)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
-        if spec["nice"]:
-            os.nice(spec["nice"])
-            session_gives_way(spec["nice"])
+        if nice:
+            os.nice(nice)
+            session_gives_way(nice)
 
-    with log.open("ab") as out:
+    with (folder / "log").open("ab") as out:
         return subprocess.Popen(
-            spec["argv"],
-            stdin=subprocess.DEVNULL,
+            argv,
+            stdin=stdin,
             stdout=out,
             stderr=subprocess.STDOUT,
-            cwd=spec["cwd"],
+            cwd=folder,
             start_new_session=True,
             preexec_fn=before_exec,  # safe here: there are no threads
         )
@@ -151,17 +157,46 @@ def write_result(folder: Path, result: dict) -> None:
     draft.rename(folder / "result.json")
 
 
-def main(folder: Path) -> int:
+def stand_by(argv: list[str], folder: Path) -> subprocess.Popen | None:
+    """A process that waits to become the job, once it is called; None when it has ended (its log says why), or nobody
+    will call (then nothing is left of it)."""
+    waiting = start(argv, folder, stdin=subprocess.PIPE)
+    while ending(waiting.pid) is None:
+        if select.select([0], [], [], 1)[0]:
+            if os.read(0, 1):
+                return waiting
+            os.killpg(waiting.pid, signal.SIGKILL)
+            waiting.wait()
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+    clear_up(waiting)
+    return None
+
+
+def call(waiting: subprocess.Popen[bytes], argv: list[str], folder: Path) -> None:
+    """Lets the process that stands by become the job of `argv`, Python and its file first. Its log begins here."""
+    os.truncate(folder / "log", 0)
+    assert waiting.stdin is not None
+    with waiting.stdin as told:
+        told.write(json.dumps(argv[2:]).encode() + b"\n")
+
+
+def main(folder: Path, stands_by: list[str]) -> int:
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    waiting = None
+    if stands_by and (waiting := stand_by(stands_by, folder)) is None:
+        return 0
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     lock = claim(folder)
     if lock is None:
         return 3
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
     spec = json.loads((folder / "spec.json").read_text())
     started = time.time()
     result = {"outcome": "exited", "exit_code": None, "error": "", "start_ms": round(started * 1000)}
     try:
-        job = start(spec, folder / "log")
+        job = waiting or start(spec["argv"], folder, spec["nice"])
+        if waiting:
+            call(waiting, spec["argv"], folder)
     except (OSError, ValueError) as error:  # ValueError: a NUL in an argument
         result["error"] = f"The job could not be started: {error}."
     else:
@@ -175,4 +210,4 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from local.workspace import runner
@@ -17,7 +21,7 @@ AUTOGROUP = Path("/proc/self/autogroup")  # where Linux shares processor time ou
 
 
 def run(tmp_path: Path, argv: list[str], nice: int = 0) -> dict[str, Any]:
-    spec = {"argv": argv, "cwd": str(tmp_path), "nice": nice, "timeout_seconds": 0, "grace_seconds": 1}
+    spec = {"argv": argv, "nice": nice, "timeout_seconds": 0, "grace_seconds": 1}
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     subprocess.run([sys.executable, "-I", "-S", runner.__file__, str(tmp_path)], check=False, capture_output=True)
     return json.loads((tmp_path / "result.json").read_text())
@@ -57,3 +61,60 @@ def test_what_a_job_leaves_is_ended_and_has_time_to_end_itself_if_the_job_was_no
     assert run(tmp_path, [sys.executable, "-c", LEAVES_A_CHILD.format(end=end)])["exit_code"] == code
     assert (tmp_path / "mark").exists() == has_time
     assert not Path("/proc", (tmp_path / "log").read_text().strip()).exists()
+
+
+STANDS_BY = """
+import json, os, pathlib, sys
+print("warming", flush=True)
+pathlib.Path("ready").touch()
+called = sys.stdin.readline()
+print("as", os.getpid(), *json.loads(called))
+"""
+
+
+def stand_by(folder: Path) -> subprocess.Popen[bytes]:
+    folder.mkdir()
+    command = [sys.executable, "-I", "-S", runner.__file__, str(folder), sys.executable, "-c", STANDS_BY]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    until((folder / "ready").exists)
+    return process
+
+
+def until(look: Callable[[], bool], patience_seconds: float = 30) -> None:
+    deadline = time.monotonic() + patience_seconds
+    while not look():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_what_stands_by_becomes_the_job_that_is_asked_for_and_its_log_begins_then(tmp_path: Path) -> None:
+    waiting = stand_by(tmp_path / "standby")
+    spec = {"argv": ["python", "job.py", "--name", "a b"], "nice": 0, "timeout_seconds": 0, "grace_seconds": 1}
+    (tmp_path / "standby" / "spec.json").write_text(json.dumps(spec))
+    assert not (tmp_path / "standby" / "runner").exists()  # nobody's attempt yet
+    waiting.communicate(b"\n")
+    assert waiting.returncode == 0
+    job = (tmp_path / "standby" / "job").read_text()
+    assert (tmp_path / "standby" / "log").read_text() == f"as {job} --name a b\n"
+    assert json.loads((tmp_path / "standby" / "result.json").read_text())["exit_code"] == 0
+
+
+def test_what_stands_by_ends_when_nobody_will_call_and_leaves_nothing(tmp_path: Path) -> None:
+    waiting = stand_by(tmp_path / "standby")
+    [child] = children(waiting.pid)
+    waiting.communicate()
+    assert not (tmp_path / "standby").exists()
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_what_stands_by_and_dies_takes_its_runner_with_it_and_leaves_its_last_words(tmp_path: Path) -> None:
+    waiting = stand_by(tmp_path / "standby")
+    [child] = children(waiting.pid)
+    os.kill(child, signal.SIGKILL)
+    assert waiting.wait(30) == 0
+    assert (tmp_path / "standby" / "log").read_text() == "warming\n"
+    assert not (tmp_path / "standby" / "runner").exists()
+
+
+def children(pid: int) -> list[int]:
+    return [child.pid for child in psutil.Process(pid).children()]

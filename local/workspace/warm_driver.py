@@ -1,0 +1,93 @@
+"""A driver that is warm before it has a job: Python and its JVM, which become the process of the attempt that calls.
+
+`python -m local.workspace.warm_driver FILE`, started by a runner that stands by (`runner.py`). A new JVM needs ten
+seconds and more until it has loaded and compiled what a first batch goes through; here all that is done beforehand,
+on tables that are thrown away. Then `ready` appears in its folder, and one line on standard input, a list in JSON,
+calls it: the parameters with which FILE is to run. FILE and what it imports are read then, as in any other process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import runpy
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from local.home import REPO
+from local.workspace.runner import session_gives_way
+
+BATCHES = 3
+COLLECTIONS = 5
+GIVES_WAY = 10  # while it warms itself: somebody may wait for the driver that is at work
+
+
+def warm_up() -> None:
+    """Do what the stream does until Java knows it; nothing of it stays but what the JVM has learnt."""
+    from pyspark.sql import SparkSession
+
+    from local.services import spark_archive
+
+    session = SparkSession.builder.getOrCreate()
+    with tempfile.TemporaryDirectory(dir=Path.cwd(), ignore_cleanup_errors=True) as folder:
+        spark_archive.train_stream(session, Path(folder), BATCHES)
+        session.stop()
+    shrink_heap(session._jvm)
+
+
+def shrink_heap(jvm: Any) -> None:
+    """Give back what the warm-up took of the machine's memory. Java keeps a heap that has grown, unless it is told how
+    much of it may be free, and gives it back in steps, one a collection."""
+    beans, kind = jvm.java.lang.management.ManagementFactory, "com.sun.management.HotSpotDiagnosticMXBean"
+    settings = beans.getPlatformMXBean(jvm.java.lang.Class.forName(kind))
+    names = ("MinHeapFreeRatio", "MaxHeapFreeRatio")
+    usual = [(name, settings.getVMOption(name).getValue()) for name in names]
+    for name, percent in zip(names, ("10", "20"), strict=True):
+        settings.setVMOption(name, percent)
+    for _ in range(COLLECTIONS):
+        jvm.System.gc()
+    for name, percent in reversed(usual):
+        settings.setVMOption(name, percent)
+
+
+def forget_own_code() -> None:
+    """The job imports what the repository holds when it starts."""
+    for name, module in list(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or "/")
+        if name != "__main__" and file.is_relative_to(REPO) and not file.is_relative_to(sys.prefix):
+            del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def become(file: str, parameters: list[str]) -> None:
+    """Runs FILE as `python FILE PARAMETERS` would, and its error looks as it does there."""
+    sys.argv = [file, *parameters]
+    sys.path[0] = str(Path(file).parent)
+    try:
+        runpy.run_path(file, run_name="__main__")
+    except Exception as error:
+        trace = error.__traceback__
+        while trace and trace.tb_frame.f_code.co_filename != file:
+            trace = trace.tb_next
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
+        sys.exit(1)
+
+
+def stand_by(file: str) -> None:
+    session_gives_way(GIVES_WAY)
+    warm_up()
+    forget_own_code()
+    session_gives_way(0)
+    Path("ready").touch()
+    called = sys.stdin.readline()
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
+    if called:
+        become(file, json.loads(called))
+
+
+if __name__ == "__main__":
+    stand_by(sys.argv[1])
