@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 ENVIRONMENTS = Path(__file__).parent / "environments"
 REFERENCE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
@@ -73,12 +73,19 @@ class Cluster(_Part):
     """The stream's own compute: Databricks' `new_cluster`."""
 
     spark_version: str
-    node_type_id: str
+    node_type_id: str | None = None
+    instance_pool_id: str | None = Field(None, description="Instead of node_type_id: an idle instance starts at once.")
     num_workers: int = Field(ge=0)
     spark_conf: dict[str, str] = {}
     spark_env_vars: dict[str, str] = {}
     custom_tags: dict[str, str] = {}
     data_security_mode: Literal["SINGLE_USER", "DATA_SECURITY_MODE_DEDICATED"] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind_of_node(self) -> Cluster:
+        if (self.node_type_id is None) == (self.instance_pool_id is None):
+            raise ValueError("give node_type_id or instance_pool_id, and not both")
+        return self
 
 
 class Stream(_Part):

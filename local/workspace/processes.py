@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ log = logging.getLogger("workspace.processes")
 
 MARK = "FITNESS_ATTEMPT"  # in the environment of every process of an attempt: the attempt's folder
 LAST_WORDS_BYTES = 2000
+LAST_WORDS_BYTES = 2000
+LISTEN = b""  # rings without a tone
+END_SECONDS = 10.0  # in which one that stands by goes when it is told to
 ANOTHER_SECONDS = 300.0  # between two tries to have a driver standing by, where it dies before it is called
 _children: list[subprocess.Popen[bytes]] = []
 
@@ -54,7 +58,7 @@ class Process:
     def launch(
         self,
         argv: list[str],
-        environment: dict[str, str],
+        environment: Mapping[str, str],
         timeout_seconds: float,
         grace_seconds: float,
         nice: int = 0,
@@ -66,10 +70,8 @@ class Process:
         """
         spec = {"argv": argv, "nice": nice, "timeout_seconds": timeout_seconds, "grace_seconds": grace_seconds}
         bury_children()
-        if standby is not None and standby.is_for(argv, environment):
-            self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.folder.symlink_to(standby.folder)
-            standby.call(spec)
+        if standby is not None and standby.is_for(argv[1], environment):
+            standby.call(self.folder, spec)
         else:
             self.folder.mkdir(parents=True, mode=0o700)
             (self.folder / "spec.json").write_text(json.dumps(spec))
@@ -92,8 +94,7 @@ class Process:
             with (self.folder / "runner").open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except FileNotFoundError:
-            mine = str(self.folder.resolve())
-            return any(child.poll() is None and mine in child.args for child in _children)  # type: ignore[operator]
+            return any(_runs(child, self.folder.resolve()) for child in _children)
         except BlockingIOError:
             return True
         return False
@@ -137,70 +138,107 @@ class Process:
 class Standby:
     """A driver that is warm before an always-on task needs one (`warm_driver.py`): it becomes the task's next attempt.
 
-    There is one, for the always-on task that was last said to go on. It ends with its server.
+    There is one, for the always-on task that was last said to go on. What it is made for and whether it is warm stands
+    in its folder, so a server finds the one that a killed server has left.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Everything below `folder` is this one's."""
-        self._below = folder
-        self._made_for: tuple[str, dict[str, str]] | None = None
-        self._runner: subprocess.Popen[bytes] | None = None
+    def __init__(self, below: Path) -> None:
+        """Takes over what stands by in a folder below `below`."""
+        self._below = below
         self._not_before = 0.0
-        self.folder = folder
+        self.folder: Path | None = None
+        for folder in below.glob("*"):
+            if (folder / "runner").exists() or (folder / "spec.json").exists():
+                continue  # an attempt's
+            if self.folder is None and _ring(folder, LISTEN):
+                self.folder = folder.resolve()
+            elif not _ring(folder, runner.GO):
+                shutil.rmtree(folder, ignore_errors=True)
 
-    def keep(self, python_file: str, environment: dict[str, str]) -> None:
+    def keep(self, python_file: str, environment: Mapping[str, str]) -> None:
         """See to it that there is one for this file and environment, or will be."""
-        wanted = (python_file, environment)
-        if self._runner is not None and self._runner.poll() is not None:
-            log.warning(
-                "The driver that stood by has ended; its last words: %s", joblog.tail(self.folder / "log", 2000).text
-            )
+        if self.folder and not _ring(self.folder, LISTEN) and not any(_runs(child, self.folder) for child in _children):
+            said = joblog.tail(self.folder / "log", LAST_WORDS_BYTES).text
+            log.warning("The driver that stood by has ended; its last words: %s", said)
             self.end()
-        if self._made_for != wanted:
+        if self.folder and not self._made_for(python_file, environment):
             self.end()
-        if self._runner is None and time.monotonic() >= self._not_before:
+        if self.folder is None and time.monotonic() >= self._not_before:
             self._not_before = time.monotonic() + ANOTHER_SECONDS
-            self._made_for = wanted
             self._below.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.folder = Path(tempfile.mkdtemp(dir=self._below.resolve()))
-            command = [sys.executable, "-m", "local.workspace.warm_driver", python_file]
-            self._runner = _start_runner(self.folder, environment, command)
+            self.folder = Path(tempfile.mkdtemp(dir=self._below)).resolve()
+            (self.folder / "made_for").write_text(_digest(python_file, environment))
+            os.mkfifo(self.folder / "bell", 0o600)
+            _start_runner(self.folder, environment, [sys.executable, "-m", "local.workspace.warm_driver", python_file])
 
-    def is_for(self, argv: list[str], environment: dict[str, str]) -> bool:
+    def is_for(self, python_file: str, environment: Mapping[str, str]) -> bool:
         """Whether it is warm, and what it waits for is this."""
-        lives = self._runner is not None and self._runner.poll() is None
-        return lives and self._made_for == (argv[1], environment) and (self.folder / "ready").exists()
+        if self.folder is None or not (self.folder / "ready").exists():
+            return False
+        return self._made_for(python_file, environment) and _ring(self.folder, LISTEN)
 
-    def call(self, spec: dict[str, Any]) -> None:
-        """It becomes the attempt of `spec`, and is this one's no more."""
-        called, self._runner, self._not_before = self._runner, None, 0.0
+    def call(self, attempt: Path, spec: Mapping[str, Any]) -> None:
+        """It becomes the attempt of `spec` and its folder the attempt's; it is this one's no more."""
+        assert self.folder is not None
+        attempt.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        attempt.symlink_to(self.folder)
         (self.folder / "spec.json").write_text(json.dumps(spec))
-        if called is not None and called.stdin is not None:
-            with called.stdin as bell:
-                bell.write(b"\n")
+        _ring(self.folder, runner.CALL)
+        self.folder, self._not_before = None, 0.0
 
     def end(self) -> None:
         """Nobody will call it."""
-        ended, self._runner = self._runner, None
-        if ended is not None and ended.stdin is not None:
-            ended.stdin.close()
-            ended.wait()
-            shutil.rmtree(self.folder, ignore_errors=True)  # of one that was killed; else it did so itself
+        if self.folder is None:
+            return
+        _ring(self.folder, runner.GO)
+        deadline = time.monotonic() + END_SECONDS
+        while _ring(self.folder, LISTEN) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        Process(self.folder).end_leftovers()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder = None
+
+    def _made_for(self, python_file: str, environment: Mapping[str, str]) -> bool:
+        assert self.folder is not None
+        try:
+            return (self.folder / "made_for").read_text() == _digest(python_file, environment)
+        except FileNotFoundError:
+            return False
 
 
-def _start_runner(folder: Path, environment: dict[str, str], standby: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+def _ring(folder: Path, tone: bytes) -> bool:
+    """Whether the runner that stands by in `folder` hears it; not one whose attempt was taken."""
+    try:
+        bell = os.open(folder / "bell", os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:  # nobody has it open, or it is gone
+        return False
+    try:
+        os.write(bell, tone)
+    finally:
+        os.close(bell)
+    return not (folder / "runner").exists()
+
+
+def _digest(python_file: str, environment: Mapping[str, str]) -> str:
+    """Of secrets too, so not the text itself."""
+    return hashlib.sha256(json.dumps([python_file, dict(environment)], sort_keys=True).encode()).hexdigest()
+
+
+def _start_runner(folder: Path, environment: Mapping[str, str], standby: Sequence[str] = ()) -> None:
     with (folder / "runner.log").open("wb") as out:
         child = subprocess.Popen(
             [sys.executable, "-I", "-S", runner.__file__, str(folder.resolve()), *standby],
-            stdin=subprocess.PIPE if standby else subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            bufsize=0,
             env={**environment, MARK: str(folder.resolve())},
             start_new_session=True,
         )
     _children.append(child)
-    return child
+
+
+def _runs(child: subprocess.Popen[bytes], folder: Path) -> bool:
+    return child.poll() is None and str(folder) in child.args  # type: ignore[operator]
 
 
 def end_all(processes: list[Process], grace_seconds: float) -> None:

@@ -9,7 +9,7 @@ standard library, so it starts in milliseconds and stays small. In FOLDER it
 The job's environment is the runner's own. SIGTERM asks the job to end.
 
 `runner.py FOLDER ARGV...` stands by: it starts ARGV at once (`warm_driver.py`), which waits to become a job, and does
-all of the above when a byte comes on standard input. When that is closed instead, nobody will call, and it ends.
+all of the above when it is called through the pipe `bell` in FOLDER. Like an attempt it outlives the server.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LEFTOVER_SECONDS = 5.0  # a JVM whose Python has ended ends by itself within this time
+CALL, GO = b"c", b"g"  # what `bell` tells one that stands by
 WATCHED = {signal.SIGTERM, signal.SIGCHLD}
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -158,18 +159,21 @@ def write_result(folder: Path, result: dict) -> None:
 
 
 def stand_by(argv: list[str], folder: Path) -> subprocess.Popen | None:
-    """A process that waits to become the job, once it is called; None when it has ended (its log says why), or nobody
-    will call (then nothing is left of it)."""
+    """A process that waits to become the job, once it is called; None when it was told to go (then nothing is left of
+    it), when it has ended (its log says why), or when a server has taken the attempt that it was about to become."""
+    bell = os.open(folder / "bell", os.O_RDWR)  # for writing too: whoever rings may come and go
     waiting = start(argv, folder, stdin=subprocess.PIPE)
-    while ending(waiting.pid) is None:
-        if select.select([0], [], [], 1)[0]:
-            if os.read(0, 1):
-                return waiting
-            os.killpg(waiting.pid, signal.SIGKILL)
-            waiting.wait()
-            shutil.rmtree(folder, ignore_errors=True)
-            return None
-    clear_up(waiting)
+    rung = b""
+    while not rung and ending(waiting.pid) is None and not (folder / "runner").exists():
+        if select.select([bell], [], [], 1)[0]:
+            rung = os.read(bell, 1)
+    if rung == CALL:
+        os.close(bell)
+        return waiting
+    os.killpg(waiting.pid, signal.SIGKILL)
+    waiting.wait()
+    if rung == GO:
+        shutil.rmtree(folder, ignore_errors=True)
     return None
 
 

@@ -22,7 +22,7 @@ from local.workspace.runner import session_gives_way
 
 BATCHES = 3
 COLLECTIONS = 5
-GIVES_WAY = 10  # while it warms itself: somebody may wait for the driver that is at work
+GIVES_WAY = 5  # while it warms itself, as batch jobs do
 
 
 def warm_up() -> None:

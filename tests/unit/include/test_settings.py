@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from include.payloads import stream_cluster
 from include.settings import ENVIRONMENTS, SettingsError, check_offline, load, parse
 from tests.dags.airflow_home import DEPLOYMENT
 
@@ -46,6 +47,19 @@ def complaint(document, environ=DEPLOYMENT) -> str:
     with pytest.raises(SettingsError) as caught:
         parse(document, "x.yaml", environ)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("node", [{}, {"node_type_id": "n", "instance_pool_id": "p"}], ids=["neither", "both"])
+def test_a_cluster_has_a_type_of_node_or_a_pool(document, node):
+    document["stream"]["cluster"] = {"spark_version": "18", "num_workers": 0, **node}
+    assert "stream.cluster" in complaint(document)
+    assert "node_type_id or instance_pool_id" in complaint(document)
+
+
+def test_a_cluster_from_a_pool_names_no_type_of_node(document):
+    document["stream"]["cluster"] = {"spark_version": "18", "num_workers": 0, "instance_pool_id": "p"}
+    assert stream_cluster(parse(document, "x.yaml", DEPLOYMENT))["instance_pool_id"] == "p"
+    assert "node_type_id" not in stream_cluster(parse(document, "x.yaml", DEPLOYMENT))
 
 
 def test_there_are_three_environments():

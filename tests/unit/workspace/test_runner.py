@@ -74,8 +74,9 @@ print("as", os.getpid(), *json.loads(called))
 
 def stand_by(folder: Path) -> subprocess.Popen[bytes]:
     folder.mkdir()
+    os.mkfifo(folder / "bell")
     command = [sys.executable, "-I", "-S", runner.__file__, str(folder), sys.executable, "-c", STANDS_BY]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command)
     until((folder / "ready").exists)
     return process
 
@@ -92,17 +93,18 @@ def test_what_stands_by_becomes_the_job_that_is_asked_for_and_its_log_begins_the
     spec = {"argv": ["python", "job.py", "--name", "a b"], "nice": 0, "timeout_seconds": 0, "grace_seconds": 1}
     (tmp_path / "standby" / "spec.json").write_text(json.dumps(spec))
     assert not (tmp_path / "standby" / "runner").exists()  # nobody's attempt yet
-    waiting.communicate(b"\n")
-    assert waiting.returncode == 0
+    (tmp_path / "standby" / "bell").write_bytes(runner.CALL)
+    assert waiting.wait(30) == 0
     job = (tmp_path / "standby" / "job").read_text()
     assert (tmp_path / "standby" / "log").read_text() == f"as {job} --name a b\n"
     assert json.loads((tmp_path / "standby" / "result.json").read_text())["exit_code"] == 0
 
 
-def test_what_stands_by_ends_when_nobody_will_call_and_leaves_nothing(tmp_path: Path) -> None:
+def test_what_stands_by_goes_when_it_is_told_to_and_leaves_nothing(tmp_path: Path) -> None:
     waiting = stand_by(tmp_path / "standby")
     [child] = children(waiting.pid)
-    waiting.communicate()
+    (tmp_path / "standby" / "bell").write_bytes(runner.GO)
+    assert waiting.wait(30) == 0
     assert not (tmp_path / "standby").exists()
     assert not Path(f"/proc/{child}").exists()
 
@@ -114,6 +116,17 @@ def test_what_stands_by_and_dies_takes_its_runner_with_it_and_leaves_its_last_wo
     assert waiting.wait(30) == 0
     assert (tmp_path / "standby" / "log").read_text() == "warming\n"
     assert not (tmp_path / "standby" / "runner").exists()
+
+
+def test_what_stands_by_for_an_attempt_that_a_server_has_taken_is_no_use(tmp_path: Path) -> None:
+    waiting = stand_by(tmp_path / "standby")
+    [child] = children(waiting.pid)
+    descriptor = runner.claim(tmp_path / "standby")
+    assert descriptor is not None
+    os.close(descriptor)
+    assert waiting.wait(30) == 0
+    assert not Path(f"/proc/{child}").exists()
+    assert (tmp_path / "standby" / "runner").exists()
 
 
 def children(pid: int) -> list[int]:
