@@ -13,6 +13,7 @@ from local.home import Home
 from local.workspace.engine import Limits
 from local.workspace.processes import Process, end_all
 from local.workspace.server import application
+from local.workspace.standby import Standby
 
 
 def serve(home: Home) -> int:
@@ -42,9 +43,12 @@ def serve(home: Home) -> int:
 
 
 def end_jobs(home: Home) -> int:
-    """Ends every job of `home`, for when no server is there to do it."""
+    """Ends every job of `home` and what stands by, for when no server is there to do it."""
     folders = (home.path / "workspace" / "attempts").glob("*/*/")
     end_all([process for process in map(Process, folders) if process.lives()], Limits.from_environment().grace_seconds)
+    standby = Standby(home.path / "workspace" / "standby")
+    standby.adopt()
+    standby.end()
     return 0
 
 

@@ -12,14 +12,16 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from local.home import Home
 from local.workspace import compute, joblog, payloads, references, states
 from local.workspace.errors import ApiError, invalid, invalid_state, unknown
-from local.workspace.processes import Outcome, Process, Standby, bury_children, end_all
+from local.workspace.processes import Outcome, Process, bury_children, end_all, job_spec
+from local.workspace.standby import Standby
 from local.workspace.states import Attempt, Ending, Phase, Repair, Result, Run, Stop
 from local.workspace.store import Job, RunFilter, Store
 
@@ -28,6 +30,7 @@ log = logging.getLogger("workspace.engine")
 DAY_MS = 86_400_000
 BATCH_NICE = 5  # of jobs on the shared Spark: they can wait, a stream with a cluster of its own is read live
 STANDBY_LOOK_MS = 5_000
+STANDBY_IDLE_MS = 900_000  # a driver stands by for so long when nothing runs that it could follow
 MAX_ATTEMPTS_PER_TASK = 100  # an always-on task is retried for ever; older attempts and their logs go
 
 
@@ -39,7 +42,7 @@ class Limits:
     grace_seconds: float = 10.0
     keep_days: int = 60
     turn_seconds: float = 0.1
-    standby_seconds: float = 30.0  # how long an always-on task runs before a driver is warmed for its next attempt
+    standby_seconds: float = 20.0  # how long an always-on task runs before a driver is warmed for its next attempt
 
     @classmethod
     def from_environment(cls) -> Limits:
@@ -83,7 +86,7 @@ class Engine:
         self.thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self.last_prune_ms = 0
         self.standby = Standby(self.folder / "standby")
-        self.next_standby_ms = 0
+        self.next_standby_ms, self.standby_wanted_ms = 0, now_ms()
 
     # ---- life of the engine
 
@@ -93,6 +96,7 @@ class Engine:
             for run in self.store.active_runs():
                 for attempt in self.store.attempts(run.id):
                     self._adopt(attempt)
+            self.standby.adopt()
         self.thread.start()
 
     def stop(self) -> None:
@@ -146,7 +150,10 @@ class Engine:
                     log.exception("Run %s could not be moved along; trying again.", run.id)
             if now >= self.next_standby_ms:
                 self.next_standby_ms = now + STANDBY_LOOK_MS
-                self._keep_standby(runs)
+                try:
+                    self._keep_standby(runs)
+                except Exception:
+                    log.exception("No driver stands by; trying again.")
             return bool(runs)
 
     def process(self, attempt: Attempt) -> Process:
@@ -518,9 +525,9 @@ class Engine:
             environment = compute.environment_of(self.home, launch.cluster, attempt.session_id)
             argv = [sys.executable, str(file), *attempt.parameters]
             nice = BATCH_NICE if launch.cluster is None else 0
-            self.process(attempt).launch(
-                argv, environment, launch.timeout_seconds, self.limits.grace_seconds, nice, self.standby
-            )
+            spec = job_spec(argv, launch.timeout_seconds, self.limits.grace_seconds, nice)
+            if not self.standby.takes(self.process(attempt), spec, environment):
+                self.process(attempt).launch(spec, environment)
         except (compute.LaunchError, OSError, ValueError) as error:
             message = (
                 str(error) if isinstance(error, compute.LaunchError) else f"The job could not be started: {error}."
@@ -529,21 +536,29 @@ class Engine:
             self.store.save_attempt(attempt)
 
     def _keep_standby(self, runs: list[Run]) -> None:
-        """An always-on task has a warm driver beside it, once its own has had the machine for itself for a while."""
-        for run in runs:
-            newest = states.latest(self.store.attempts(run.id))
-            for key, attempt in newest.items():
-                task = run.task(key)
-                cluster = payloads.cluster_of(run.settings, task)
-                settled = attempt.start_ms + 1000 * self.limits.standby_seconds <= self.now_ms()
-                if cluster and task.get("max_retries") == -1 and attempt.phase is Phase.RUNNING and settled:
-                    values = self.reference_values(run, attempt, newest)
-                    try:
-                        file = references.substitute(task["spark_python_task"]["python_file"], values)
-                        python_file = str(compute.python_file(file, self.home))
-                        self.standby.keep(python_file, compute.environment_of(self.home, cluster, ""))
-                    except (compute.LaunchError, OSError, ValueError):
-                        log.exception("No driver stands by for task %s of run %s.", key, run.id)
+        """An always-on task has a warm driver beside it, once its own has had the machine for itself for a while. When
+        the task is stopped the driver stays for some time: as a rule it is started again."""
+        now = self.now_ms()
+        wanted = [task for run in runs for task in self._always_on(run, now)]
+        if wanted:
+            self.standby_wanted_ms = now
+            chosen = next((task for task in wanted if self.standby.is_made_for(*task)), wanted[0])
+            self.standby.keep(*chosen)
+        elif now - self.standby_wanted_ms > STANDBY_IDLE_MS:
+            self.standby.end()
+
+    def _always_on(self, run: Run, now: int) -> Iterator[tuple[str, dict[str, str]]]:
+        """File and environment of tasks that are to run for ever, and have for a while."""
+        newest = states.latest(self.store.attempts(run.id))
+        for key, attempt in newest.items():
+            task = run.task(key)
+            cluster = payloads.cluster_of(run.settings, task)
+            settled = attempt.start_ms + 1000 * self.limits.standby_seconds <= now
+            if cluster and task.get("max_retries") == -1 and attempt.phase is Phase.RUNNING and settled:
+                values = self.reference_values(run, attempt, newest)
+                file = references.substitute(task["spark_python_task"]["python_file"], values)
+                with suppress(compute.LaunchError):  # it would be no use then
+                    yield str(compute.python_file(file, self.home)), compute.environment_of(self.home, cluster, "")
 
     def _serverless_in_use(self) -> int:
         return sum(bool(attempt.session_id) for attempt in self._started())

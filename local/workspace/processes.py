@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
-import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,16 +18,9 @@ from typing import Any
 
 import psutil
 
-from local.workspace import joblog, runner
-
-log = logging.getLogger("workspace.processes")
+from local.workspace import runner
 
 MARK = "FITNESS_ATTEMPT"  # in the environment of every process of an attempt: the attempt's folder
-LAST_WORDS_BYTES = 2000
-LAST_WORDS_BYTES = 2000
-LISTEN = b""  # rings without a tone
-END_SECONDS = 10.0  # in which one that stands by goes when it is told to
-ANOTHER_SECONDS = 300.0  # between two tries to have a driver standing by, where it dies before it is called
 _children: list[subprocess.Popen[bytes]] = []
 
 
@@ -55,27 +45,12 @@ class Process:
     def log(self) -> Path:
         return self.folder / "log"
 
-    def launch(
-        self,
-        argv: list[str],
-        environment: Mapping[str, str],
-        timeout_seconds: float,
-        grace_seconds: float,
-        nice: int = 0,
-        standby: Standby | None = None,
-    ) -> None:
-        """Returns at once; the runner is then on its own. `nice`: how far the job gives way to others (0 to 19).
-
-        `standby` becomes the attempt if it is warm, its folder the attempt's.
-        """
-        spec = {"argv": argv, "nice": nice, "timeout_seconds": timeout_seconds, "grace_seconds": grace_seconds}
+    def launch(self, spec: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+        """Returns at once; the runner is then on its own. `spec` is that of `job_spec`."""
+        self.folder.mkdir(parents=True, mode=0o700)
+        (self.folder / "spec.json").write_text(json.dumps(spec))
         bury_children()
-        if standby is not None and standby.is_for(argv[1], environment):
-            standby.call(self.folder, spec)
-        else:
-            self.folder.mkdir(parents=True, mode=0o700)
-            (self.folder / "spec.json").write_text(json.dumps(spec))
-            _start_runner(self.folder, environment)
+        start_runner(self.folder, environment)
 
     def never_began(self) -> bool:
         """True when no runner has taken this attempt; then none ever will, as it is taken here."""
@@ -94,7 +69,7 @@ class Process:
             with (self.folder / "runner").open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except FileNotFoundError:
-            return any(_runs(child, self.folder.resolve()) for child in _children)
+            return has_runner(self.folder)
         except BlockingIOError:
             return True
         return False
@@ -135,96 +110,13 @@ class Process:
             return None
 
 
-class Standby:
-    """A driver that is warm before an always-on task needs one (`warm_driver.py`): it becomes the task's next attempt.
-
-    There is one, for the always-on task that was last said to go on. What it is made for and whether it is warm stands
-    in its folder, so a server finds the one that a killed server has left.
-    """
-
-    def __init__(self, below: Path) -> None:
-        """Takes over what stands by in a folder below `below`."""
-        self._below = below
-        self._not_before = 0.0
-        self.folder: Path | None = None
-        for folder in below.glob("*"):
-            if (folder / "runner").exists() or (folder / "spec.json").exists():
-                continue  # an attempt's
-            if self.folder is None and _ring(folder, LISTEN):
-                self.folder = folder.resolve()
-            elif not _ring(folder, runner.GO):
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def keep(self, python_file: str, environment: Mapping[str, str]) -> None:
-        """See to it that there is one for this file and environment, or will be."""
-        if self.folder and not _ring(self.folder, LISTEN) and not any(_runs(child, self.folder) for child in _children):
-            said = joblog.tail(self.folder / "log", LAST_WORDS_BYTES).text
-            log.warning("The driver that stood by has ended; its last words: %s", said)
-            self.end()
-        if self.folder and not self._made_for(python_file, environment):
-            self.end()
-        if self.folder is None and time.monotonic() >= self._not_before:
-            self._not_before = time.monotonic() + ANOTHER_SECONDS
-            self._below.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.folder = Path(tempfile.mkdtemp(dir=self._below)).resolve()
-            (self.folder / "made_for").write_text(_digest(python_file, environment))
-            os.mkfifo(self.folder / "bell", 0o600)
-            _start_runner(self.folder, environment, [sys.executable, "-m", "local.workspace.warm_driver", python_file])
-
-    def is_for(self, python_file: str, environment: Mapping[str, str]) -> bool:
-        """Whether it is warm, and what it waits for is this."""
-        if self.folder is None or not (self.folder / "ready").exists():
-            return False
-        return self._made_for(python_file, environment) and _ring(self.folder, LISTEN)
-
-    def call(self, attempt: Path, spec: Mapping[str, Any]) -> None:
-        """It becomes the attempt of `spec` and its folder the attempt's; it is this one's no more."""
-        assert self.folder is not None
-        attempt.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        attempt.symlink_to(self.folder)
-        (self.folder / "spec.json").write_text(json.dumps(spec))
-        _ring(self.folder, runner.CALL)
-        self.folder, self._not_before = None, 0.0
-
-    def end(self) -> None:
-        """Nobody will call it."""
-        if self.folder is None:
-            return
-        _ring(self.folder, runner.GO)
-        deadline = time.monotonic() + END_SECONDS
-        while _ring(self.folder, LISTEN) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        Process(self.folder).end_leftovers()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder = None
-
-    def _made_for(self, python_file: str, environment: Mapping[str, str]) -> bool:
-        assert self.folder is not None
-        try:
-            return (self.folder / "made_for").read_text() == _digest(python_file, environment)
-        except FileNotFoundError:
-            return False
+def job_spec(argv: list[str], timeout_seconds: float, grace_seconds: float, nice: int = 0) -> dict[str, Any]:
+    """What a runner is told. `nice`: how far the job gives way to others (0 to 19)."""
+    return {"argv": argv, "nice": nice, "timeout_seconds": timeout_seconds, "grace_seconds": grace_seconds}
 
 
-def _ring(folder: Path, tone: bytes) -> bool:
-    """Whether the runner that stands by in `folder` hears it; not one whose attempt was taken."""
-    try:
-        bell = os.open(folder / "bell", os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:  # nobody has it open, or it is gone
-        return False
-    try:
-        os.write(bell, tone)
-    finally:
-        os.close(bell)
-    return not (folder / "runner").exists()
-
-
-def _digest(python_file: str, environment: Mapping[str, str]) -> str:
-    """Of secrets too, so not the text itself."""
-    return hashlib.sha256(json.dumps([python_file, dict(environment)], sort_keys=True).encode()).hexdigest()
-
-
-def _start_runner(folder: Path, environment: Mapping[str, str], standby: Sequence[str] = ()) -> None:
+def start_runner(folder: Path, environment: Mapping[str, str], standby: Sequence[str] = ()) -> None:
+    """Of the attempt in `folder`, or of `standby`, which waits there to become one."""
     with (folder / "runner.log").open("wb") as out:
         child = subprocess.Popen(
             [sys.executable, "-I", "-S", runner.__file__, str(folder.resolve()), *standby],
@@ -237,8 +129,10 @@ def _start_runner(folder: Path, environment: Mapping[str, str], standby: Sequenc
     _children.append(child)
 
 
-def _runs(child: subprocess.Popen[bytes], folder: Path) -> bool:
-    return child.poll() is None and str(folder) in child.args  # type: ignore[operator]
+def has_runner(folder: Path) -> bool:
+    """Whether this process has started a runner there that lives."""
+    mine = str(folder.resolve())
+    return any(child.poll() is None and mine in child.args for child in _children)  # type: ignore[operator]
 
 
 def end_all(processes: list[Process], grace_seconds: float) -> None:

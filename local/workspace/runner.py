@@ -2,7 +2,7 @@
 
 Started as `python -I -S runner.py FOLDER` in a session of its own, so it outlives the workspace server. Only the
 standard library, so it starts in milliseconds and stays small. In FOLDER it
-- reads `spec.json`: argv, cwd, nice, timeout_seconds (0: none), grace_seconds;
+- reads `spec.json`: argv, nice, timeout_seconds (0: none), grace_seconds;
 - puts `runner` in place, holding its own pid and locked for as long as it lives (a free lock means: dead). Putting it
   there can succeed once, so an attempt has one runner at most;
 - writes the job's output to `log` and, at the end and at once, `result.json`.
@@ -14,7 +14,6 @@ all of the above when it is called through the pipe `bell` in FOLDER. Like an at
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import fcntl
 import json
@@ -29,7 +28,7 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LEFTOVER_SECONDS = 5.0  # a JVM whose Python has ended ends by itself within this time
-CALL, GO = b"c", b"g"  # what `bell` tells one that stands by
+CALL, GO, REST, WORK = b"c", b"g", b"r", b"w"  # what `bell` tells one that stands by
 WATCHED = {signal.SIGTERM, signal.SIGCHLD}
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -53,8 +52,15 @@ def claim(folder: Path) -> int | None:
 def session_gives_way(nice: int) -> None:
     """Lets other sessions go first where there are few cores. Linux shares time out among sessions, each with a
     niceness of its own (sched(7), autogroup); that of a process counts only within its session."""
-    with contextlib.suppress(OSError):  # a system that does not
-        Path("/proc/self/autogroup").write_text(str(nice))
+    for _ in range(20):
+        try:
+            Path("/proc/self/autogroup").write_text(str(nice))
+        except BlockingIOError:  # Linux takes ten such changes a second from all users together
+            time.sleep(0.1)
+        except OSError:  # a system that does not
+            return
+        else:
+            return
 
 
 def start(argv: list[str], folder: Path, nice: int = 0, stdin: int = subprocess.DEVNULL) -> subprocess.Popen:
@@ -158,18 +164,19 @@ def write_result(folder: Path, result: dict) -> None:
     draft.rename(folder / "result.json")
 
 
-def stand_by(argv: list[str], folder: Path) -> subprocess.Popen | None:
-    """A process that waits to become the job, once it is called; None when it was told to go (then nothing is left of
-    it), when it has ended (its log says why), or when a server has taken the attempt that it was about to become."""
+def stand_by(argv: list[str], folder: Path) -> tuple[subprocess.Popen, int] | None:
+    """A process that waits to become the job, called, and the open `bell`. None when it was told to go (then nothing is
+    left of it), when it has ended (its log says why), or when a server has taken the attempt that it was to become."""
     bell = os.open(folder / "bell", os.O_RDWR)  # for writing too: whoever rings may come and go
     waiting = start(argv, folder, stdin=subprocess.PIPE)
     rung = b""
-    while not rung and ending(waiting.pid) is None and not (folder / "runner").exists():
+    while rung not in (CALL, GO) and ending(waiting.pid) is None and not (folder / "runner").exists():
         if select.select([bell], [], [], 1)[0]:
             rung = os.read(bell, 1)
-    if rung == CALL:
-        os.close(bell)
-        return waiting
+            if rung in (REST, WORK):
+                os.killpg(waiting.pid, signal.SIGSTOP if rung == REST else signal.SIGCONT)
+    if rung == CALL and ending(waiting.pid) is None:
+        return waiting, bell
     os.killpg(waiting.pid, signal.SIGKILL)
     waiting.wait()
     if rung == GO:
@@ -187,20 +194,22 @@ def call(waiting: subprocess.Popen[bytes], argv: list[str], folder: Path) -> Non
 
 def main(folder: Path, stands_by: list[str]) -> int:
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
-    waiting = None
-    if stands_by and (waiting := stand_by(stands_by, folder)) is None:
+    called = stand_by(stands_by, folder) if stands_by else None
+    if stands_by and called is None:
         return 0
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     lock = claim(folder)
     if lock is None:
         return 3
+    if called:
+        os.close(called[1])  # now that the attempt is taken
     spec = json.loads((folder / "spec.json").read_text())
     started = time.time()
     result = {"outcome": "exited", "exit_code": None, "error": "", "start_ms": round(started * 1000)}
     try:
-        job = waiting or start(spec["argv"], folder, spec["nice"])
-        if waiting:
-            call(waiting, spec["argv"], folder)
+        job = called[0] if called else start(spec["argv"], folder, spec["nice"])
+        if called:
+            call(job, spec["argv"], folder)
     except (OSError, ValueError) as error:  # ValueError: a NUL in an argument
         result["error"] = f"The job could not be started: {error}."
     else:

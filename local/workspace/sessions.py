@@ -6,8 +6,12 @@ import logging
 import queue
 import threading
 
+import grpc
+
 from local.home import Home
 from local.workspace.compute import SPARK_USER
+
+RELEASED = ("SESSION_CLOSED", "SESSION_NOT_FOUND")  # by the job itself, as a rule
 
 log = logging.getLogger("workspace.sessions")
 
@@ -30,12 +34,13 @@ class SessionCleaner:
             try:
                 release_session(self.home, session_id)
             except Exception as error:  # the Spark server may be down, and then the session is gone too
-                log.info("Session %s was not released: %s", session_id, str(error).partition("\n")[0])
+                why = error.details() if isinstance(error, grpc.RpcError) else str(error)
+                if not any(sign in why for sign in RELEASED):
+                    log.info("Session %s was not released: %s", session_id, why.partition("\n")[0])
 
 
 def release_session(home: Home, session_id: str, timeout_seconds: float = 10) -> None:
     """Interrupts everything the session runs and closes it for good; a client that still lives cannot come back."""
-    import grpc
     from pyspark.sql.connect.proto import base_pb2, base_pb2_grpc
 
     user = base_pb2.UserContext(user_id=SPARK_USER, user_name=SPARK_USER)

@@ -12,21 +12,24 @@ import importlib
 import json
 import os
 import runpy
+import select
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from local.home import REPO
 from local.workspace.runner import session_gives_way
 
-BATCHES = 3
+BATCHES = 2
 COLLECTIONS = 5
 GIVES_WAY = 5  # while it warms itself, as batch jobs do
 
 
 def warm_up() -> None:
     """Do what the stream does until Java knows it; nothing of it stays but what the JVM has learnt."""
+    from py4j.protocol import Py4JError
     from pyspark.sql import SparkSession
 
     from local.services import spark_archive
@@ -35,7 +38,8 @@ def warm_up() -> None:
     with tempfile.TemporaryDirectory(dir=Path.cwd(), ignore_cleanup_errors=True) as folder:
         spark_archive.train_stream(session, Path(folder), BATCHES)
         session.stop()
-    shrink_heap(session._jvm)
+    with suppress(Py4JError):  # a Java that has no such settings
+        shrink_heap(session._jvm)
 
 
 def shrink_heap(jvm: Any) -> None:
@@ -62,10 +66,21 @@ def forget_own_code() -> None:
     importlib.invalidate_caches()
 
 
+def wait_for_call() -> str:
+    """The line that calls; ends this process when Java has ended."""
+    from pyspark import SparkContext
+
+    java = SparkContext._gateway.proc  # type: ignore[union-attr]
+    while not select.select([sys.stdin], [], [], 1)[0]:
+        if java.poll() is not None:
+            sys.exit(f"Java has ended ({java.returncode}) before there was a job.")
+    return sys.stdin.readline()
+
+
 def become(file: str, parameters: list[str]) -> None:
     """Runs FILE as `python FILE PARAMETERS` would, and its error looks as it does there."""
     sys.argv = [file, *parameters]
-    sys.path[0] = str(Path(file).parent)
+    sys.path[0] = str(Path(file).resolve().parent)
     try:
         runpy.run_path(file, run_name="__main__")
     except Exception as error:
@@ -82,7 +97,7 @@ def stand_by(file: str) -> None:
     forget_own_code()
     session_gives_way(0)
     Path("ready").touch()
-    called = sys.stdin.readline()
+    called = wait_for_call()
     with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), sys.stdin.fileno())
     if called:
