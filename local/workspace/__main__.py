@@ -1,4 +1,4 @@
-"""`python -m local.workspace` serves the workspace of FITNESS_HOME; `... end-jobs` ends what a killed server left."""
+"""`python -m local.workspace` serves the workspace of FITNESS_HOME."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import uvicorn
 
 from local.home import Home
 from local.workspace.engine import Limits
-from local.workspace.processes import Process, end_all
 from local.workspace.server import application
-from local.workspace.standby import Standby
 
 
 def serve(home: Home) -> int:
@@ -42,17 +40,7 @@ def serve(home: Home) -> int:
         os._exit(0)  # threads of Spark Connect's client would keep a finished process alive
 
 
-def end_jobs(home: Home) -> int:
-    """Ends every job of `home` and what stands by, for when no server is there to do it."""
-    folders = (home.path / "workspace" / "attempts").glob("*/*/")
-    end_all([process for process in map(Process, folders) if process.lives()], Limits.from_environment().grace_seconds)
-    standby = Standby(home.path / "workspace" / "standby")
-    standby.adopt()
-    standby.end()
-    return 0
-
-
 if __name__ == "__main__":
-    if sys.argv[1:] not in ([], ["end-jobs"]):
-        sys.exit(f"usage: python -m local.workspace [end-jobs], not {' '.join(sys.argv[1:])}")
-    sys.exit(end_jobs(Home.from_environment()) if sys.argv[1:] else serve(Home.from_environment()))
+    if sys.argv[1:]:
+        sys.exit(f"usage: python -m local.workspace, not {' '.join(sys.argv[1:])}")
+    sys.exit(serve(Home.from_environment()))

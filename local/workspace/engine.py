@@ -42,7 +42,7 @@ class Limits:
     grace_seconds: float = 10.0
     keep_days: int = 60
     turn_seconds: float = 0.1
-    standby_seconds: float = 20.0  # how long an always-on task runs before a driver is warmed for its next attempt
+    standby_seconds: float = 30.0  # how long an always-on task runs before a driver is warmed for its next attempt
 
     @classmethod
     def from_environment(cls) -> Limits:
@@ -526,7 +526,7 @@ class Engine:
             argv = [sys.executable, str(file), *attempt.parameters]
             nice = BATCH_NICE if launch.cluster is None else 0
             spec = job_spec(argv, launch.timeout_seconds, self.limits.grace_seconds, nice)
-            if not self.standby.takes(self.process(attempt), spec, environment):
+            if not self.standby.becomes(self.process(attempt), spec, environment):
                 self.process(attempt).launch(spec, environment)
         except (compute.LaunchError, OSError, ValueError) as error:
             message = (

@@ -28,7 +28,8 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LEFTOVER_SECONDS = 5.0  # a JVM whose Python has ended ends by itself within this time
-CALL, GO, REST, WORK = b"c", b"g", b"r", b"w"  # what `bell` tells one that stands by
+# What `bell` tells one that stands by: become the job (also when it was stopped), go, stop for now, go on.
+CALL, GO, PAUSE, RESUME = b"c", b"g", b"p", b"r"
 WATCHED = {signal.SIGTERM, signal.SIGCHLD}
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -173,9 +174,10 @@ def stand_by(argv: list[str], folder: Path) -> tuple[subprocess.Popen, int] | No
     while rung not in (CALL, GO) and ending(waiting.pid) is None and not (folder / "runner").exists():
         if select.select([bell], [], [], 1)[0]:
             rung = os.read(bell, 1)
-            if rung in (REST, WORK):
-                os.killpg(waiting.pid, signal.SIGSTOP if rung == REST else signal.SIGCONT)
+            if rung in (PAUSE, RESUME):
+                os.killpg(waiting.pid, signal.SIGSTOP if rung == PAUSE else signal.SIGCONT)
     if rung == CALL and ending(waiting.pid) is None:
+        os.killpg(waiting.pid, signal.SIGCONT)
         return waiting, bell
     os.killpg(waiting.pid, signal.SIGKILL)
     waiting.wait()
@@ -200,6 +202,8 @@ def main(folder: Path, stands_by: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     lock = claim(folder)
     if lock is None:
+        if called:
+            os.killpg(called[0].pid, signal.SIGKILL)
         return 3
     if called:
         os.close(called[1])  # now that the attempt is taken

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ class Standby:
 
     def adopt(self) -> None:
         """Take over one that a former server has left, once all attempts are adopted."""
-        for folder in self._below.glob("*"):
+        for folder in self._below.glob("*/"):
             if (folder / "runner").exists() or (folder / "spec.json").exists():
                 continue  # an attempt's
             if self.folder is None and _hears(folder):
@@ -59,7 +58,7 @@ class Standby:
             return False
 
     def keep(self, python_file: str, environment: Mapping[str, str]) -> None:
-        """See to it that there is one for this file and environment, or will be."""
+        """See to it that there is one for this file and environment, or will be, and that it goes on warming itself."""
         if self.folder and self._is_broken():
             said = joblog.tail(self.folder / "log", LAST_WORDS_BYTES).text
             log.warning("The driver that stood by has ended; its last words: %s", said)
@@ -75,18 +74,19 @@ class Standby:
             os.mkfifo(self.folder / "bell", 0o600)
             start_runner(self.folder, environment, [*WARM_DRIVER, python_file])
         elif self.folder:
-            _ring(self.folder, runner.WORK)
+            _ring(self.folder, runner.RESUME)
 
-    def takes(self, attempt: Process, spec: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
-        """Whether it has become the attempt of `spec`: if it is warm and made for it. It is this one's no more then.
+    def becomes(self, attempt: Process, spec: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
+        """Make it the attempt of `spec`, if it is warm and made for it; whether it has become that. It is this one's no
+        more then. Waits until it has begun, some milliseconds as a rule; one that does not come when called is ended.
 
-        One that is made for it and not warm yet rests until `keep`: the attempt, which starts cold, comes first.
+        One that is made for it and not warm yet pauses until `keep`: the attempt, which starts cold, comes first.
         """
         folder = self.folder
         if folder is None or not _hears(folder) or not self.is_made_for(spec["argv"][1], environment):
             return False
         if not (folder / "ready").exists():
-            _ring(folder, runner.REST)
+            _ring(folder, runner.PAUSE)
             return False
         attempt.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         attempt.folder.symlink_to(folder)
@@ -101,10 +101,10 @@ class Standby:
         deadline = time.monotonic() + CALL_SECONDS
         while not (folder / "runner").exists() and _hears(folder) and time.monotonic() < deadline:
             time.sleep(0.005)
-        if not attempt.never_began():
+        if (folder / "runner").exists() or not attempt.never_began():
             return True
-        attempt.folder.unlink()
         _end(folder)
+        attempt.folder.unlink()
         return False
 
     def end(self) -> None:
@@ -136,6 +136,8 @@ def _ring(folder: Path, tone: bytes) -> bool:
         os.write(bell, tone)
     except BrokenPipeError:
         return False
+    except BlockingIOError:  # it has heard nothing for a long time, and is to be given up
+        return tone == b""
     finally:
         os.close(bell)
     return True
@@ -147,8 +149,7 @@ def _end(folder: Path) -> None:
     while _hears(folder) and time.monotonic() < deadline:
         time.sleep(0.05)
     Process(folder).end_leftovers()
-    with suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _digest(python_file: str, environment: Mapping[str, str]) -> str:

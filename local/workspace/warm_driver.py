@@ -67,13 +67,13 @@ def forget_own_code() -> None:
 
 
 def wait_for_call() -> str:
-    """The line that calls; ends this process when Java has ended."""
+    """The line that calls; ends this process when Java ends before."""
     from pyspark import SparkContext
 
-    java = SparkContext._gateway.proc  # type: ignore[union-attr]
-    while not select.select([sys.stdin], [], [], 1)[0]:
-        if java.poll() is not None:
-            sys.exit(f"Java has ended ({java.returncode}) before there was a job.")
+    java = os.pidfd_open(SparkContext._gateway.proc.pid)  # type: ignore[union-attr]
+    if java in select.select([sys.stdin, java], [], [])[0]:
+        sys.exit("Java has ended before there was a job.")
+    os.close(java)
     return sys.stdin.readline()
 
 

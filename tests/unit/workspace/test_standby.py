@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local.workspace import standby
+from local.workspace import runner, standby
 from local.workspace.processes import MARK, Process, job_spec
 from local.workspace.standby import Standby
 
@@ -81,11 +81,11 @@ def test_it_becomes_the_attempt_that_it_was_made_for(
     warm: Standby, attempt: Process, whose: Callable[[Standby], Standby]
 ) -> None:
     found = whose(warm)
-    assert found.takes(attempt, SPEC, ENVIRONMENT)
+    assert found.becomes(attempt, SPEC, ENVIRONMENT)
     assert attempt.lives() or attempt.outcome()  # at once: what does not live and has no result is given up for lost
     assert ended(attempt) == 0
     assert attempt.log.read_text() == f"warm {FILE} value --name a b\n"
-    assert not found.takes(Process(attempt.folder.parent / "1"), SPEC, ENVIRONMENT)
+    assert not found.becomes(Process(attempt.folder.parent / "1"), SPEC, ENVIRONMENT)
     warm.folder = None  # it has gone with the attempt
 
 
@@ -97,7 +97,7 @@ def test_it_is_not_taken_for_something_else_and_made_anew_for_it(
 ) -> None:
     before = warm.folder
     assert before
-    assert not warm.takes(attempt, {**SPEC, "argv": [sys.executable, file]}, environment)
+    assert not warm.becomes(attempt, {**SPEC, "argv": [sys.executable, file]}, environment)
     assert not attempt.folder.exists()
     warm.keep(file, environment)
     assert warm.folder != before
@@ -107,12 +107,12 @@ def test_it_is_not_taken_for_something_else_and_made_anew_for_it(
 
 def test_one_that_died_a_moment_ago_costs_the_attempt_nothing(warm: Standby, attempt: Process) -> None:
     assert warm.folder
-    runner, waiting = processes_of(warm.folder)
-    os.kill(runner.pid, signal.SIGSTOP)  # so that it cannot have noticed
+    its_runner, waiting = processes_of(warm.folder)
+    os.kill(its_runner.pid, signal.SIGSTOP)  # so that it cannot have noticed
     os.kill(waiting.pid, signal.SIGKILL)
     until(lambda: waiting.status() == psutil.STATUS_ZOMBIE)
-    os.kill(runner.pid, signal.SIGCONT)
-    assert not warm.takes(attempt, SPEC, ENVIRONMENT)
+    os.kill(its_runner.pid, signal.SIGCONT)
+    assert not warm.becomes(attempt, SPEC, ENVIRONMENT)
     attempt.launch(COLD, ENVIRONMENT)
     assert ended(attempt) == 0
     assert attempt.log.read_text() == "cold\n"
@@ -126,7 +126,7 @@ def test_a_runner_that_does_not_come_when_called_costs_the_attempt_nothing(
     folder = warm.folder
     assert folder
     os.kill(processes_of(folder)[0].pid, signal.SIGSTOP)
-    assert not warm.takes(attempt, SPEC, ENVIRONMENT)
+    assert not warm.becomes(attempt, SPEC, ENVIRONMENT)
     assert not folder.exists()
     attempt.launch(COLD, ENVIRONMENT)
     assert ended(attempt) == 0
@@ -141,9 +141,9 @@ def test_a_full_disk_leaves_neither_a_half_attempt_nor_loses_what_stands_by(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_text", full)
         with pytest.raises(OSError, match="No space left"):
-            warm.takes(attempt, SPEC, ENVIRONMENT)
+            warm.becomes(attempt, SPEC, ENVIRONMENT)
     assert not attempt.folder.is_symlink()
-    assert warm.takes(attempt, SPEC, ENVIRONMENT)
+    assert warm.becomes(attempt, SPEC, ENVIRONMENT)
     assert ended(attempt) == 0
 
 
@@ -162,7 +162,7 @@ def test_a_server_that_dies_before_it_calls_starts_the_attempt_elsewhere(warm: S
     assert not attempt.folder.is_symlink()
 
 
-def test_one_that_is_not_warm_yet_rests_while_a_cold_attempt_starts(
+def test_one_that_is_not_warm_yet_pauses_while_a_cold_attempt_starts(
     tmp_path: Path, attempt: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(standby, "WARM_DRIVER", (sys.executable, "-c", f"import time; time.sleep(1)\n{WAITS}"))
@@ -171,11 +171,11 @@ def test_one_that_is_not_warm_yet_rests_while_a_cold_attempt_starts(
     folder = found.folder
     assert folder
     until(lambda: len(processes_of(folder)) == 2)
-    assert not found.takes(attempt, SPEC, ENVIRONMENT)
+    assert not found.becomes(attempt, SPEC, ENVIRONMENT)
     until(lambda: processes_of(folder)[1].status() == psutil.STATUS_STOPPED)
     found.keep(FILE, ENVIRONMENT)
     until((folder / "ready").exists)
-    assert found.takes(attempt, SPEC, ENVIRONMENT)
+    assert found.becomes(attempt, SPEC, ENVIRONMENT)
     assert ended(attempt) == 0
 
 
@@ -193,6 +193,31 @@ def test_none_is_left_when_it_is_told_to_go(warm: Standby) -> None:
     assert folder
     found = processes_of(folder)
     assert len(found) == 2
+    begun = time.monotonic()
     warm.end()
+    assert time.monotonic() - begun < standby.END_SECONDS  # it went itself
     assert not folder.exists()
     until(lambda: not processes_of(folder))
+
+
+def test_one_that_was_warm_when_it_was_told_to_pause_works_when_it_is_called(warm: Standby, attempt: Process) -> None:
+    assert warm.folder
+    (warm.folder / "bell").write_bytes(runner.PAUSE)
+    until(lambda: warm.folder and processes_of(warm.folder)[1].status() == psutil.STATUS_STOPPED)
+    assert warm.becomes(attempt, SPEC, ENVIRONMENT)
+    assert ended(attempt) == 0
+
+
+def test_a_paused_one_goes_too(warm: Standby) -> None:
+    assert warm.folder
+    folder = warm.folder
+    (folder / "bell").write_bytes(runner.PAUSE)
+    warm.end()
+    until(lambda: not processes_of(folder))
+
+
+def test_what_is_no_folder_is_left_alone(warm: Standby) -> None:
+    stray = warm._below / "note"
+    stray.touch()
+    assert adopted(warm).folder == warm.folder
+    assert stray.exists()
