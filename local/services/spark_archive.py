@@ -60,8 +60,10 @@ def train(session: SparkSession, folder: Path) -> None:
     """Do a little of what the stream and the batch jobs do, with tables below `folder`."""
     from pyspark.errors import PySparkException
 
+    from spark_jobs.streaming import bpm
+
     train_stream(session, folder, batches=2)
-    for table in ("silver.heart_rate", "gold.bpm_trends"):
+    for table in bpm.TABLES:
         session.sql(f"OPTIMIZE spark_catalog.{table}").collect()
     for job in JOBS:
         arguments = ["--catalog", "spark_catalog", "--storage-root", str(folder / "lake"), "--full"]

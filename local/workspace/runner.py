@@ -165,9 +165,9 @@ def write_result(folder: Path, result: dict) -> None:
     draft.rename(folder / "result.json")
 
 
-def stand_by(argv: list[str], folder: Path) -> tuple[subprocess.Popen, int] | None:
-    """A process that waits to become the job, called, and the open `bell`. None when it was told to go (then nothing is
-    left of it), when it has ended (its log says why), or when a server has taken the attempt that it was to become."""
+def stand_by(argv: list[str], folder: Path) -> subprocess.Popen[bytes] | None:
+    """A process that waits to become the job, once it is called. None when it was told to go (then nothing is left of
+    it), when it has ended (its log says why), or when a server has taken the attempt that it was to become."""
     bell = os.open(folder / "bell", os.O_RDWR)  # for writing too: whoever rings may come and go
     waiting = start(argv, folder, stdin=subprocess.PIPE)
     rung = b""
@@ -178,7 +178,7 @@ def stand_by(argv: list[str], folder: Path) -> tuple[subprocess.Popen, int] | No
                 os.killpg(waiting.pid, signal.SIGSTOP if rung == PAUSE else signal.SIGCONT)
     if rung == CALL and ending(waiting.pid) is None:
         os.killpg(waiting.pid, signal.SIGCONT)
-        return waiting, bell
+        return waiting
     os.killpg(waiting.pid, signal.SIGKILL)
     waiting.wait()
     if rung == GO:
@@ -196,23 +196,21 @@ def call(waiting: subprocess.Popen[bytes], argv: list[str], folder: Path) -> Non
 
 def main(folder: Path, stands_by: list[str]) -> int:
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
-    called = stand_by(stands_by, folder) if stands_by else None
-    if stands_by and called is None:
+    waiting = stand_by(stands_by, folder) if stands_by else None
+    if stands_by and waiting is None:
         return 0
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     lock = claim(folder)
     if lock is None:
-        if called:
-            os.killpg(called[0].pid, signal.SIGKILL)
+        if waiting:
+            os.killpg(waiting.pid, signal.SIGKILL)
         return 3
-    if called:
-        os.close(called[1])  # now that the attempt is taken
     spec = json.loads((folder / "spec.json").read_text())
     started = time.time()
     result = {"outcome": "exited", "exit_code": None, "error": "", "start_ms": round(started * 1000)}
     try:
-        job = called[0] if called else start(spec["argv"], folder, spec["nice"])
-        if called:
+        job = waiting or start(spec["argv"], folder, spec["nice"])
+        if waiting:
             call(job, spec["argv"], folder)
     except (OSError, ValueError) as error:  # ValueError: a NUL in an argument
         result["error"] = f"The job could not be started: {error}."

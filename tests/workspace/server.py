@@ -7,10 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.service import compute, jobs
 
 from local.home import PORT_OFFSETS, Home
+from tests.waiting import until
 
 # Each job is a few lines, so that what is tested is the server. Jobs that wait do so for a file named `go`.
 JOBS = {
@@ -61,15 +60,6 @@ def free_port_base() -> int:
             for probe in probes:
                 probe.close()
     raise RuntimeError("no free ports")
-
-
-def until[T](look: Callable[[], T], patience_seconds: float = 60) -> T:
-    """What `look` returns once that is true; patience only ends a test that hangs."""
-    deadline = time.monotonic() + patience_seconds
-    while not (seen := look()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-    return seen
 
 
 class Server:

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import psutil
 import pytest
 
 from local.workspace import runner
+from tests.waiting import until
 
 AUTOGROUP = Path("/proc/self/autogroup")  # where Linux shares processor time out among sessions
 
@@ -79,13 +78,6 @@ def stand_by(folder: Path) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(command)
     until((folder / "ready").exists)
     return process
-
-
-def until(look: Callable[[], bool], patience_seconds: float = 30) -> None:
-    deadline = time.monotonic() + patience_seconds
-    while not look():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def test_what_stands_by_becomes_the_job_that_is_asked_for_and_its_log_begins_then(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from local.workspace import runner, standby
 from local.workspace.processes import MARK, Process, job_spec
 from local.workspace.standby import Standby
+from tests.waiting import until
 
 FILE = "/some/job.py"
 ENVIRONMENT = {"NAME": "value"}
@@ -45,13 +46,6 @@ def attempt(tmp_path: Path) -> Iterator[Process]:
     made = Process(tmp_path / "attempts" / "7" / "0")
     yield made
     made.end_leftovers()
-
-
-def until(look: Callable[[], object], patience_seconds: float = 30) -> None:
-    deadline = time.monotonic() + patience_seconds
-    while not look():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def ended(attempt: Process) -> int | None:
