@@ -26,7 +26,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import quarantine
-from spark_jobs.job import Job, LastRun
+from spark_jobs.job import JOB_RUNS, Job, LastRun, run
 from spark_jobs.slices import EVERYTHING, NOTHING, Slice
 
 FEW_DIFFERENCES = 20_000  # rows to write that the client holds
@@ -136,6 +136,12 @@ LAST_COMMIT = "spark.databricks.delta.lastCommitVersionInSession"
 
 class Overtaken(Exception):
     """Another run has written the table between this run's look at it and its write."""
+
+
+def run_table(table: Table, argv: Sequence[str]) -> int:
+    """One run of the job that keeps a table."""
+    written = [table.name, JOB_RUNS, *([quarantine.QUARANTINE] if table.intake else [])]
+    return run(table.name, argv, lambda job: refresh(job, table), [*table.sources, *written])
 
 
 def refresh(job: Job, table: Table) -> None:

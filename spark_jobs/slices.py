@@ -34,10 +34,11 @@ def literal(value: Any) -> str:
 
 
 def ranges(pairs: Iterable[tuple[Any, Any]], at_most: int = RANGES) -> list[tuple[Any, Any]]:
-    """Ranges (inclusive, ascending) that cover all `pairs`; if more than `at_most`, joined over their smallest gaps."""
+    """Ranges (inclusive, ascending) that cover all `pairs` and nothing else; if more than `at_most`, joined over their
+    smallest gaps."""
     merged: list[tuple[Any, Any]] = []
     for low, high in sorted(pairs):
-        if merged and low <= merged[-1][1]:
+        if merged and low <= _next(merged[-1][1]):
             merged[-1] = (merged[-1][0], max(merged[-1][1], high))
         else:
             merged.append((low, high))
@@ -46,6 +47,16 @@ def ranges(pairs: Iterable[tuple[Any, Any]], at_most: int = RANGES) -> list[tupl
     gaps = sorted(((_gap(before[1], after[0]), place) for place, (before, after) in enumerate(pairwise(merged), 1)))
     cuts = sorted(place for _, place in gaps[-(at_most - 1) :]) if at_most > 1 else []
     return [(merged[first][0], merged[end - 1][1]) for first, end in pairwise([0, *cuts, len(merged)])]
+
+
+def _next(value: Any) -> Any:
+    """The whole number or day that follows; of all others, between which there are always more, the value itself."""
+    match value:
+        case int():
+            return value + 1
+        case date() if not isinstance(value, datetime) and value < date.max:
+            return value + DAY
+    return value
 
 
 def _gap(low: Any, high: Any) -> float:

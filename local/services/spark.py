@@ -17,6 +17,7 @@ from pathlib import Path
 
 from local.home import Home
 from local.jars import jar_folder
+from local.services import hadoop_defaults
 from local.services.java import archive_flags, common_flags, java_home
 from local.services.part import Launch, Part, PartFailed, base_environment, listens, reason
 
@@ -45,6 +46,7 @@ def spark_home() -> Path:
 def archive_name() -> str:
     """What the archive of Spark's classes is called: it fits these jars in this place, as they were installed."""
     found = sorted((jar, jar.stat().st_mtime_ns) for jar in (spark_home() / "jars").glob("*.jar"))
+    found.append((hadoop_defaults.jar(spark_home() / "jars"), 0))
     return f"spark-{hashlib.sha256(repr(found).encode()).hexdigest()[:12]}"
 
 
@@ -52,7 +54,7 @@ def settings(home: Home) -> dict[str, str]:
     """Settings of every Spark of the stack: the Connect server's and those of jobs with a JVM of their own."""
     return {
         "spark.master": f"local[{min(max(os.cpu_count() or 2, 2), 8)}]",
-        "spark.driver.extraClassPath": f"{jar_folder('spark')}/*",
+        "spark.driver.extraClassPath": f"{hadoop_defaults.jar(spark_home() / 'jars')}:{jar_folder('spark')}/*",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",

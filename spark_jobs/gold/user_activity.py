@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs import job, rules
 from spark_jobs.gold.touches import members_of_changed_profiles
-from spark_jobs.incremental import Changes, Table, refresh
+from spark_jobs.incremental import Changes, Table, run_table
 from spark_jobs.rules import SESSION
 from spark_jobs.slices import Slice
 
@@ -196,7 +196,7 @@ def rows(run: job.Job, keys: Slice) -> DataFrame:
     return keys.among(
         activity(
             visits.where(keys.on_days("login_at", "activity_date")),
-            sessions.where(keys.on_days("started_at", "activity_date")),
+            begun,
             heart(on_the_day, begun, profiles),
             streaks(between, before),
         ),
@@ -216,7 +216,7 @@ TABLE = Table(
 
 
 def main(argv: list[str]) -> int:
-    return job.run(TABLE.name, argv, lambda run: refresh(run, TABLE), [*TABLE.sources, TABLE.name])
+    return run_table(TABLE, argv)
 
 
 if __name__ == "__main__":

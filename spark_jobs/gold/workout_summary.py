@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs import job, rules
 from spark_jobs.gold.touches import members_of_changed_profiles, sessions_of_members, sessions_of_visits
-from spark_jobs.incremental import Changes, Table, refresh
+from spark_jobs.incremental import Changes, Table, run_table
 from spark_jobs.rules import LONGEST_SESSION, SESSION
 from spark_jobs.slices import Slice
 
@@ -98,7 +98,7 @@ TABLE = Table(
 
 
 def main(argv: list[str]) -> int:
-    return job.run(TABLE.name, argv, lambda run: refresh(run, TABLE), [*TABLE.sources, TABLE.name])
+    return run_table(TABLE, argv)
 
 
 if __name__ == "__main__":

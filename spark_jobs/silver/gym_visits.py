@@ -12,8 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import job, rules
-from spark_jobs.incremental import Changes, Table, refresh
-from spark_jobs.quarantine import QUARANTINE
+from spark_jobs.incremental import Changes, Table, run_table
 from spark_jobs.slices import Slice
 from spark_jobs.versions import VISIT, VISITS, judge_visits
 
@@ -66,7 +65,7 @@ TABLE = Table(
 
 
 def main(argv: list[str]) -> int:
-    return job.run(TABLE.name, argv, lambda run: refresh(run, TABLE), [*TABLE.sources, TABLE.name, QUARANTINE])
+    return run_table(TABLE, argv)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from spark_jobs import job, rules
-from spark_jobs.incremental import Changes, Table, refresh
+from spark_jobs.incremental import Changes, Table, run_table
 from spark_jobs.slices import Slice
 from spark_jobs.versions import judge_registrations
 
@@ -86,7 +86,7 @@ TABLE = Table(
 
 
 def main(argv: list[str]) -> int:
-    return job.run(TABLE.name, argv, lambda run: refresh(run, TABLE), [SOURCE, TABLE.name])
+    return run_table(TABLE, argv)
 
 
 if __name__ == "__main__":

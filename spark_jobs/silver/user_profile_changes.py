@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import job, quarantine
-from spark_jobs.incremental import Changes, Intake, Table, refresh
+from spark_jobs.incremental import Changes, Intake, Table, run_table
 from spark_jobs.messages import PROFILE, parse_profile_changes
 from spark_jobs.slices import Slice
 
@@ -62,8 +62,7 @@ TABLE = Table(
 
 
 def main(argv: list[str]) -> int:
-    tables = [SOURCE, TABLE.name, quarantine.QUARANTINE]
-    return job.run(TABLE.name, argv, lambda run: refresh(run, TABLE), tables)
+    return run_table(TABLE, argv)
 
 
 if __name__ == "__main__":

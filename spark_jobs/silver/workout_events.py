@@ -11,7 +11,7 @@ import sys
 from pyspark.sql import DataFrame
 
 from spark_jobs import job, quarantine
-from spark_jobs.incremental import Changes, Intake, Table, refresh
+from spark_jobs.incremental import Changes, Intake, Table, run_table
 from spark_jobs.messages import parse_workouts
 from spark_jobs.slices import Slice
 
@@ -55,8 +55,7 @@ TABLE = Table(
 
 
 def main(argv: list[str]) -> int:
-    tables = [SOURCE, TABLE.name, quarantine.QUARANTINE]
-    return job.run(TABLE.name, argv, lambda run: refresh(run, TABLE), tables)
+    return run_table(TABLE, argv)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import job
-from spark_jobs.incremental import Changes, Table, refresh
+from spark_jobs.incremental import Changes, Table, run_table
 from spark_jobs.rules import SESSION
 from spark_jobs.slices import Slice
 
@@ -114,7 +114,7 @@ TABLE = Table(
 
 
 def main(argv: list[str]) -> int:
-    return job.run(TABLE.name, argv, lambda run: refresh(run, TABLE), [*TABLE.sources, TABLE.name])
+    return run_table(TABLE, argv)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import job
-from spark_jobs.incremental import Changes, Table, refresh
+from spark_jobs.incremental import Changes, Table, run_table
 from spark_jobs.rules import LONGEST_SESSION, SESSION
 from spark_jobs.slices import Slice, literal
 
@@ -77,7 +77,7 @@ TABLE = Table(
 
 
 def main(argv: list[str]) -> int:
-    return job.run(TABLE.name, argv, lambda run: refresh(run, TABLE), [*TABLE.sources, TABLE.name])
+    return run_table(TABLE, argv)
 
 
 if __name__ == "__main__":

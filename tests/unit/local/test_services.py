@@ -8,10 +8,12 @@ import stat
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import psutil
 import pytest
@@ -20,7 +22,7 @@ from tenacity import wait_none
 
 from local import jars
 from local.home import MARK, Home
-from local.services import airflow, connect, java, kafka, spark, spark_archive, stack
+from local.services import airflow, connect, hadoop_defaults, java, kafka, spark, spark_archive, stack
 from local.services.part import Launch, Part, PartFailed, base_environment, get
 from local.services.parts import PARTS, STOP_ORDER
 from local.services.supervisor import Supervisor, configuration, leftovers, port_owner, sweep
@@ -445,3 +447,35 @@ def test_an_archive_that_is_there_is_not_made_again(
     said: list[str] = []
     spark_archive.ensure(home, said.append)
     assert said == []
+
+
+def test_spark_reads_hadoops_defaults_of_files_and_none_of_a_cluster(home: Home) -> None:
+    first = Path(spark.settings(home)["spark.driver.extraClassPath"].split(":")[0])
+    [hadoop] = (spark.spark_home() / "jars").glob("hadoop-client-api-*.jar")
+    told, all_told = defaults(first), defaults(hadoop)
+    assert told.items() <= all_told.items() and len(told) < len(all_told) / 10
+    assert {"fs.file.impl", "fs.AbstractFileSystem.file.impl", "io.file.buffer.size", "hadoop.tmp.dir"} <= told.keys()
+    assert not [name for name in told if name.startswith(("yarn.", "fs.s3a.", "ipc."))]
+
+
+def defaults(jar: Path) -> dict[str, str | None]:
+    with zipfile.ZipFile(jar) as read:
+        files = [ElementTree.fromstring(read.read(name)) for name in hadoop_defaults.FILES]
+    return {given.findtext("name", ""): given.findtext("value") for file in files for given in file.iter("property")}
+
+
+def test_the_jar_of_hadoops_defaults_made_again_fits_the_archive_that_was_made_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hadoop_defaults, "ARCHIVES", tmp_path)
+    make = hadoop_defaults.jar.__wrapped__
+    made = make(spark.spark_home() / "jars")
+    first = made.read_bytes(), made.stat().st_mtime_ns
+    made.unlink()
+    assert make(spark.spark_home() / "jars") == made
+    assert (made.read_bytes(), made.stat().st_mtime_ns) == first
+
+
+def test_without_hadoop_there_are_no_defaults_of_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no hadoop-client-api-\*\.jar"):
+        hadoop_defaults.jar(tmp_path)

@@ -28,8 +28,23 @@ def test_ranges_are_few_ascending_and_apart(given_pairs: list[tuple[int, int]], 
     assert all(before[1] < after[0] for before, after in pairwise(found))
 
 
+@given(st.lists(pairs, max_size=40))
+def test_ranges_that_need_not_be_few_cover_nothing_else(given_pairs: list[tuple[int, int]]) -> None:
+    found = ranges(given_pairs, at_most=40)
+    covered = [value for low, high in found for value in range(low, high + 1)]
+    assert covered == sorted({value for low, high in given_pairs for value in range(low, high + 1)})
+    assert all(before[1] + 1 < after[0] for before, after in pairwise(found))
+
+
+def test_ranges_of_days_join_where_no_day_is_between_and_of_moments_do_not() -> None:
+    days = [date(2024, 2, 28), date(2024, 2, 29), date(2024, 3, 2), date.max]
+    assert ranges((day, day) for day in days) == [(days[0], days[1]), (days[2], days[2]), (date.max, date.max)]
+    moments = [datetime(2024, 2, 28, tzinfo=UTC), datetime(2024, 2, 29, tzinfo=UTC)]
+    assert ranges((moment, moment) for moment in moments) == [(moment, moment) for moment in moments]
+
+
 def test_ranges_are_cut_at_the_widest_gaps() -> None:
-    assert ranges([(1, 1), (2, 2), (10, 10), (11, 11), (99, 99)], at_most=3) == [(1, 2), (10, 11), (99, 99)]
+    assert ranges([(1, 1), (3, 3), (10, 10), (12, 12), (99, 99)], at_most=3) == [(1, 3), (10, 12), (99, 99)]
 
 
 def test_ranges_of_text_need_no_distance() -> None:
