@@ -42,7 +42,7 @@ class Limits:
     grace_seconds: float = 10.0
     keep_days: int = 60
     turn_seconds: float = 0.1
-    standby_seconds: float = 30.0  # how long an always-on task runs before a driver is warmed for its next attempt
+    standby_seconds: float = 15.0  # how long an always-on task runs before a driver is warmed for its next attempt
 
     @classmethod
     def from_environment(cls) -> Limits:

@@ -77,15 +77,15 @@ class Standby:
             _ring(self.folder, runner.RESUME)
 
     def becomes(self, attempt: Process, spec: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
-        """Make it the attempt of `spec`, if it is warm and made for it; whether it has become that. It is this one's no
-        more then. Waits until it has begun, some milliseconds as a rule; one that does not come when called is ended.
+        """Make it the attempt of `spec`, if it is awake and made for it; whether it has become that, and is this one's
+        no more. Waits until it has begun, some milliseconds as a rule; one that does not come when called is ended.
 
-        One that is made for it and not warm yet pauses until `keep`: the attempt, which starts cold, comes first.
+        One that is made for it and not awake yet pauses until `keep`: the attempt, which starts cold, comes first.
         """
         folder = self.folder
         if folder is None or not _hears(folder) or not self.is_made_for(spec["argv"][1], environment):
             return False
-        if not (folder / "ready").exists():
+        if not (folder / "awake").exists():
             _ring(folder, runner.PAUSE)
             return False
         attempt.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

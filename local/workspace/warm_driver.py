@@ -2,8 +2,9 @@
 
 `python -m local.workspace.warm_driver FILE`, started by a runner that stands by (`runner.py`). A new JVM needs ten
 seconds and more until it has loaded and compiled what a first batch goes through; here all that is done beforehand,
-on tables that are thrown away. Then `ready` appears in its folder, and one line on standard input, a list in JSON,
-calls it: the parameters with which FILE is to run. FILE and what it imports are read then, as in any other process.
+on tables that are thrown away. In its folder `awake` appears when Spark has started, from when on it is ahead of a new
+process, and `ready` when it is warm. One line on standard input, a list in JSON, calls it, warm or not: the parameters
+with which FILE is to run. FILE and what it imports are read then, as in any other process.
 """
 
 from __future__ import annotations
@@ -15,31 +16,62 @@ import runpy
 import select
 import sys
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from local.home import REPO
 from local.workspace.runner import session_gives_way
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 BATCHES = 2
+BREAK_OFF_SECONDS = 10.0  # in which Spark, told to stop, has ended what it did
 COLLECTIONS = 5
 GIVES_WAY = 5  # while it warms itself, as batch jobs do
 
 
 def warm_up() -> None:
-    """Do what the stream does until Java knows it; nothing of it stays but what the JVM has learnt."""
+    """Do what the stream does until Java knows it, or until somebody calls, who is not kept waiting for the end of a
+    batch. Nothing of it stays but what the JVM has learnt."""
     from py4j.protocol import Py4JError
     from pyspark.sql import SparkSession
 
     from local.services import spark_archive
 
     session = SparkSession.builder.getOrCreate()
+    Path("awake").touch()
+    trainer = ThreadPoolExecutor(1, "warm")
     with tempfile.TemporaryDirectory(dir=Path.cwd(), ignore_cleanup_errors=True) as folder:
-        spark_archive.train_stream(session, Path(folder), BATCHES)
+        training = trainer.submit(spark_archive.train_stream, session, Path(folder), BATCHES)
+        trainer.shutdown(wait=False)
+        while not training.done():
+            if is_called(within=0.1):
+                break_off(session, training)
+                return
+        training.result()
         session.stop()
     with suppress(Py4JError):  # a Java that has no such settings
         shrink_heap(session._jvm)
+
+
+def break_off(session: SparkSession, training: Future[None]) -> None:
+    """End the training where it is, without a word of what breaks. One that cannot be ended ends this process: the
+    attempt after it starts cold."""
+    session_gives_way(0)
+    jvm: Any = session._jvm
+    logging = jvm.org.apache.logging.log4j
+    usual = logging.LogManager.getRootLogger().getLevel()
+    logging.core.config.Configurator.setRootLevel(logging.Level.OFF)
+    session.stop()
+    try:
+        training.exception(BREAK_OFF_SECONDS)
+    except TimeoutError:
+        print("What it did to warm itself could not be ended.", file=sys.stderr, flush=True)
+        os._exit(1)
+    logging.core.config.Configurator.setRootLevel(usual)
 
 
 def shrink_heap(jvm: Any) -> None:
@@ -66,15 +98,18 @@ def forget_own_code() -> None:
     importlib.invalidate_caches()
 
 
-def wait_for_call() -> str:
-    """The line that calls; ends this process when Java ends before."""
+def is_called(within: float | None = None) -> bool:
+    """Whether the line that calls is there, or comes `within` seconds; ends this process when Java ends before."""
     from pyspark import SparkContext
 
     java = os.pidfd_open(SparkContext._gateway.proc.pid)  # type: ignore[union-attr]
-    if java in select.select([sys.stdin, java], [], [])[0]:
+    try:
+        found = select.select([sys.stdin, java], [], [], within)[0]
+    finally:
+        os.close(java)
+    if java in found:
         sys.exit("Java has ended before there was a job.")
-    os.close(java)
-    return sys.stdin.readline()
+    return bool(found)
 
 
 def become(file: str, parameters: list[str]) -> None:
@@ -97,7 +132,8 @@ def stand_by(file: str) -> None:
     forget_own_code()
     session_gives_way(0)
     Path("ready").touch()
-    called = wait_for_call()
+    is_called()
+    called = sys.stdin.readline()
     with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), sys.stdin.fileno())
     if called:

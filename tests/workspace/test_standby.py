@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,24 @@ def test_the_next_attempt_is_a_driver_that_was_warm_before_whatever_became_of_th
     assert second[2:] == ["3", "2", "a b", "é"]
     assert {int(second[0]), int(second[1])} < warm
     assert "warn" not in eager.logs(run_id).lower()  # what it said while it warmed itself is not the job's
+    eager.client.jobs.cancel_run(run_id)
+    assert eager.end_state(run_id) == ("TERMINATED", "CANCELED")
+    until(lambda: warm.isdisjoint(process.pid for process in leftovers(eager.home)))
+
+
+def test_one_that_still_warms_itself_breaks_off_when_it_is_called(eager: Server) -> None:
+    run_id = eager.submit(eager.task("driver", "a b", max_retries=-1))
+    first = until(lambda: said(eager, run_id))
+    standby = eager.home.path / "workspace" / "standby"
+    [awake] = until(lambda: list(standby.glob("*/awake")), WARM_SECONDS)
+    assert not standing_by(eager)
+    warm = {process.pid for process in leftovers(eager.home) if process.environ().get(MARK) == str(awake.parent)}
+    os.kill(int(first[0]), signal.SIGKILL)
+    until(lambda: len(eager.run(run_id).tasks or []) == 2)
+    second = until(lambda: said(eager, run_id))
+    assert second[2:] == ["3", "1", "a b"]
+    assert {int(second[0]), int(second[1])} < warm
+    assert not {"warn", "error", "exception"} & set(re.findall("[a-z]+", eager.logs(run_id).lower()))
     eager.client.jobs.cancel_run(run_id)
     assert eager.end_state(run_id) == ("TERMINATED", "CANCELED")
     until(lambda: warm.isdisjoint(process.pid for process in leftovers(eager.home)))

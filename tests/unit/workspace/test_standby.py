@@ -22,7 +22,7 @@ FILE = "/some/job.py"
 ENVIRONMENT = {"NAME": "value"}
 WAITS = """
 import json, os, pathlib, sys
-pathlib.Path("ready").touch()
+pathlib.Path("awake").touch()
 print("warm", sys.argv[1], os.environ["NAME"], *json.loads(sys.stdin.readline()))
 """
 SPEC = job_spec([sys.executable, FILE, "--name", "a b"], timeout_seconds=0, grace_seconds=1)
@@ -36,7 +36,7 @@ def warm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Standby]:
     found = Standby(tmp_path / "standby")
     found.keep(FILE, ENVIRONMENT)
     assert found.folder
-    until((found.folder / "ready").exists)
+    until((found.folder / "awake").exists)
     yield found
     found.end()
 
@@ -156,7 +156,7 @@ def test_a_server_that_dies_before_it_calls_starts_the_attempt_elsewhere(warm: S
     assert not attempt.folder.is_symlink()
 
 
-def test_one_that_is_not_warm_yet_pauses_while_a_cold_attempt_starts(
+def test_one_that_is_not_awake_yet_pauses_while_a_cold_attempt_starts(
     tmp_path: Path, attempt: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(standby, "WARM_DRIVER", (sys.executable, "-c", f"import time; time.sleep(1)\n{WAITS}"))
@@ -168,7 +168,7 @@ def test_one_that_is_not_warm_yet_pauses_while_a_cold_attempt_starts(
     assert not found.becomes(attempt, SPEC, ENVIRONMENT)
     until(lambda: processes_of(folder)[1].status() == psutil.STATUS_STOPPED)
     found.keep(FILE, ENVIRONMENT)
-    until((folder / "ready").exists)
+    until((folder / "awake").exists)
     assert found.becomes(attempt, SPEC, ENVIRONMENT)
     assert ended(attempt) == 0
 
