@@ -16,6 +16,9 @@ import runpy
 import select
 import sys
 import tempfile
+import threading
+import time
+import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 BATCHES = 2
 BREAK_OFF_SECONDS = 10.0  # in which Spark, told to stop, has ended what it did
+TASKS = "Executor task launch worker"  # how Spark's threads are called that run tasks
 COLLECTIONS = 5
 GIVES_WAY = 5  # while it warms itself, as batch jobs do
 
@@ -51,27 +55,39 @@ def warm_up() -> None:
             if is_called(within=0.1):
                 break_off(session, training)
                 return
-        training.result()
         session.stop()
+    if is_called(within=0):
+        return
+    training.result()
     with suppress(Py4JError):  # a Java that has no such settings
         shrink_heap(session._jvm)
 
 
 def break_off(session: SparkSession, training: Future[None]) -> None:
-    """End the training where it is, without a word of what breaks. One that cannot be ended ends this process: the
-    attempt after it starts cold."""
+    """End the training where it is, without a word of what breaks. One that cannot be ended in time ends this process:
+    the attempt after it starts cold."""
     session_gives_way(0)
-    jvm: Any = session._jvm
-    logging = jvm.org.apache.logging.log4j
-    usual = logging.LogManager.getRootLogger().getLevel()
-    logging.core.config.Configurator.setRootLevel(logging.Level.OFF)
-    session.stop()
+    too_late = threading.Timer(BREAK_OFF_SECONDS, os._exit, (1,))
+    too_late.start()
     try:
-        training.exception(BREAK_OFF_SECONDS)
-    except TimeoutError:
-        print("What it did to warm itself could not be ended.", file=sys.stderr, flush=True)
+        jvm: Any = session._jvm
+        logging = jvm.org.apache.logging.log4j
+        logging.core.config.Configurator.setAllLevels("", logging.Level.OFF)
+        session.stop()
+        training.exception()
+        # one that still ran would find the next context in place of its own, and leave there what it has cached
+        while any(name.startswith(TASKS) for name in threads(jvm)):
+            time.sleep(0.02)
+        logging.core.config.Configurator.reconfigure()
+    except Exception:
+        traceback.print_exc()
         os._exit(1)
-    logging.core.config.Configurator.setRootLevel(usual)
+    too_late.cancel()
+
+
+def threads(jvm: Any) -> list[str]:
+    """Names of Java's threads."""
+    return [thread.getName() for thread in jvm.Thread.getAllStackTraces().keySet()]
 
 
 def shrink_heap(jvm: Any) -> None:
