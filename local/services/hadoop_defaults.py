@@ -11,7 +11,6 @@ import functools
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -65,15 +64,7 @@ def jar(jars: Path) -> Path:
 
 
 def _without_the_rest(xml: bytes) -> bytes:
+    properties = ElementTree.fromstring(xml).iter("property")  # noqa: S314 - Hadoop's own file
     kept = ElementTree.Element("configuration")
-    kept.extend(_properties(xml))
+    kept.extend(given for given in properties if given.findtext("name", "").strip().startswith(KEPT))
     return ElementTree.tostring(kept)
-
-
-def _properties(xml: bytes) -> Iterator[ElementTree.Element]:
-    for given in ElementTree.fromstring(xml).iter("property"):  # noqa: S314 - Hadoop's own file
-        if (given.findtext("name") or "").strip().startswith(KEPT):
-            for child in list(given):
-                if child.tag == "description":
-                    given.remove(child)
-            yield given

@@ -45,9 +45,10 @@ def spark_home() -> Path:
 @functools.cache
 def archive_name() -> str:
     """What the archive of Spark's classes is called: it fits these jars in this place, as they were installed."""
-    found = sorted((jar, jar.stat().st_mtime_ns) for jar in (spark_home() / "jars").glob("*.jar"))
-    found.append((hadoop_defaults.jar(spark_home() / "jars"), 0))
-    return f"spark-{hashlib.sha256(repr(found).encode()).hexdigest()[:12]}"
+    folder = spark_home() / "jars"
+    found = sorted((jar, jar.stat().st_mtime_ns) for jar in folder.glob("*.jar"))
+    fits = (hadoop_defaults.jar(folder), found)
+    return f"spark-{hashlib.sha256(repr(fits).encode()).hexdigest()[:12]}"
 
 
 def settings(home: Home) -> dict[str, str]:

@@ -76,18 +76,13 @@ def break_off(session: SparkSession, training: Future[None]) -> None:
         session.stop()
         training.exception()
         # one that still ran would find the next context in place of its own, and leave there what it has cached
-        while any(name.startswith(TASKS) for name in threads(jvm)):
+        while any(thread.getName().startswith(TASKS) for thread in jvm.Thread.getAllStackTraces().keySet()):
             time.sleep(0.02)
         logging.core.config.Configurator.reconfigure()
     except Exception:
         traceback.print_exc()
         os._exit(1)
     too_late.cancel()
-
-
-def threads(jvm: Any) -> list[str]:
-    """Names of Java's threads."""
-    return [thread.getName() for thread in jvm.Thread.getAllStackTraces().keySet()]
 
 
 def shrink_heap(jvm: Any) -> None:

@@ -181,6 +181,7 @@ def rows(run: job.Job, keys: Slice) -> DataFrame:
         return keys.among(days, "user_id")
     assert keys.frame is not None
     on_the_day = readings.where(keys.on_days("read_at", "activity_date", earlier=LONGEST_SPAN))
+    # also those of the evening before, whose readings go on; that day itself is left out at the end
     begun = sessions.where(keys.on_days("started_at", "activity_date", earlier=timedelta(hours=3)))
     since_touched = active_days(
         visits.where(keys.from_day("login_at", "activity_date")),
