@@ -114,9 +114,10 @@ class Batch:
                 counts = dict.fromkeys((readings.NEW, readings.DUPLICATE, readings.CONFLICT), 0)
                 if bounds:
                     accepted = parsed.where("reason IS NULL").drop("headers", "reason", "detail")
-                    silver = spark.table(f"{self.catalog}.{HEART_RATE}")
-                    rows = readings.judged(accepted, silver, bounds).persist()
-                    deeds.append(writers.submit(self._trends, report, rows, silver, bounds))
+                    accepted = accepted.withColumn("minute", readings.minute_number(F.col("read_at")))
+                    held = readings.held(spark.table(f"{self.catalog}.{HEART_RATE}"), accepted, bounds)
+                    rows = readings.judged(accepted, held).persist()
+                    deeds.append(writers.submit(self._trends, report, rows, held, bounds))
                     with report.phase("judge"):
                         counts |= {row.outcome: row["count"] for row in rows.groupBy("outcome").count().collect()}
                     if counts[readings.NEW]:
@@ -176,9 +177,9 @@ class Batch:
             self.register(quarantine.QUARANTINE)
             quarantine.append(spark, self.catalog, refused, among)
 
-    def _trends(self, report: Report, rows: DataFrame, silver: DataFrame, bounds: list[tuple[int, int]]) -> None:
+    def _trends(self, report: Report, rows: DataFrame, held: DataFrame, bounds: list[tuple[int, int]]) -> None:
         """Recompute the touched minutes and write those that differ; only touched files are read."""
-        readings.trends(readings.standing(rows, silver, bounds)).createOrReplaceTempView("touched_trends")
+        readings.trends(readings.standing(rows, held)).createOrReplaceTempView("touched_trends")
         columns = ("min_bpm", "avg_bpm", "max_bpm", "readings")
         differs = " OR ".join(f"held.{column} <> touched.{column}" for column in columns)
         with report.phase("trends"):

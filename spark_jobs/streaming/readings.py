@@ -34,7 +34,9 @@ def parsed(records: DataFrame) -> DataFrame:
     text = F.col("value").cast("string")
     fields = F.when(text.rlike(PLAIN), F.split(text, "[:,}]"))
     numbers = (
-        records.withColumn("_fields", fields)
+        # one column instead of eight on the way through a dozen projections
+        records.select(F.struct("*").alias("_record"), "value", "kafka_timestamp")
+        .withColumn("_fields", fields)
         .withColumn("_device_id", F.trim(F.col("_fields")[1]).cast("bigint"))
         .withColumn("_micros", (F.trim(F.col("_fields")[3]).cast("decimal(16,6)") * MICROS).cast("bigint"))
         .withColumn("_bpm", F.trim(F.col("_fields")[5]).cast("double"))
@@ -44,13 +46,11 @@ def parsed(records: DataFrame) -> DataFrame:
     # Without a value the strict rules have nothing to do.
     strict = parse_readings(
         numbers.withColumn("_plain", F.coalesce(plain, F.lit(False)))
-        .withColumn("_value", F.col("value"))
         .withColumn("value", F.when(~F.col("_plain"), F.col("value")))
     )
     is_plain = F.col("_plain")
     return strict.select(
-        *(column for column in records.columns if column != "value"),
-        F.col("_value").alias("value"),
+        "_record.*",
         F.when(is_plain, F.col("_device_id")).otherwise(F.col("device_id")).alias("device_id"),
         F.when(is_plain, F.timestamp_micros("_micros")).otherwise(F.col("read_at")).alias("read_at"),
         F.when(is_plain, F.col("_bpm")).otherwise(F.col("bpm")).alias("bpm"),
@@ -78,37 +78,39 @@ def _start(minute: int) -> str:
     return slices.literal(datetime.fromtimestamp(minute * MINUTE, UTC))
 
 
-def held(silver: DataFrame, batch: DataFrame, bounds: list[tuple[int, int]], time: str) -> DataFrame:
-    """What the table holds of the devices and times (`time`: read_at or minute) in `batch`: device_id, read_at, bpm,
-    minute. Few of either, so that they can go to where the table's rows are."""
-    touched = batch.select("device_id", time).distinct()
+def held(silver: DataFrame, accepted: DataFrame, bounds: list[tuple[int, int]]) -> DataFrame:
+    """What the table holds of the devices and minutes in `accepted`: device_id, read_at, bpm, minute. Read now, whatever
+    is written before it is used; and cut off from the table: what Spark keeps of a table it drops when that is written.
+    """
+    touched = accepted.select("device_id", "minute").distinct()  # few, so that they can go to where the rows are
     return (
         silver.where(within("read_at", bounds))
         .select("device_id", "read_at", "bpm", minute_number(F.col("read_at")).alias("minute"))
-        .join(F.broadcast(touched), ["device_id", time], "left_semi")
+        .join(F.broadcast(touched), ["device_id", "minute"], "left_semi")
+        .localCheckpoint()
     )
 
 
-def judged(accepted: DataFrame, silver: DataFrame, bounds: list[tuple[int, int]]) -> DataFrame:
+def judged(accepted: DataFrame, held: DataFrame) -> DataFrame:
     """The readings that arrived, and of the same ones what the table holds, with `outcome`.
 
-    `accepted`: device_id, read_at, bpm, topic, partition, offset, kafka_timestamp, key, value.
+    `accepted`: device_id, read_at, bpm, minute, topic, partition, offset, kafka_timestamp, key, value.
     What the table holds stands. Among the rest the first to arrive is `new`; the same value again is a `duplicate`,
     another value is a `conflicting_reading`.
     """
-    arrived = accepted.withColumn("minute", minute_number(F.col("read_at"))).withColumn("known", F.lit(False))
-    known = held(silver, accepted, bounds, "read_at").withColumn("known", F.lit(True))
-    same_reading = Window.partitionBy("device_id", "read_at").orderBy(
-        F.desc("known"), "kafka_timestamp", "partition", "offset"
+    reading = ["device_id", "read_at"]
+    same = held.join(F.broadcast(accepted.select(*reading).distinct()), reading, "left_semi")
+    rows = accepted.withColumn("known", F.lit(False)).unionByName(
+        same.withColumn("known", F.lit(True)), allowMissingColumns=True
     )
-    stands = F.first("bpm").over(same_reading)
+    in_turn = Window.partitionBy(*reading).orderBy(F.desc("known"), "kafka_timestamp", "partition", "offset")
+    stands = F.first("bpm").over(in_turn)
     outcome = (
         F.when(F.col("known"), KNOWN)
-        .when(F.row_number().over(same_reading) == 1, NEW)
+        .when(F.row_number().over(in_turn) == 1, NEW)
         .when(F.col("bpm") == stands, DUPLICATE)
         .otherwise(CONFLICT)
     )
-    rows = arrived.unionByName(known, allowMissingColumns=True)
     return rows.select("*", outcome.alias("outcome"), stands.alias("standing_bpm"))
 
 
@@ -139,11 +141,7 @@ def trends(readings: DataFrame) -> DataFrame:
     )
 
 
-def standing(rows: DataFrame, silver: DataFrame, bounds: list[tuple[int, int]]) -> DataFrame:
-    """What the table holds of the touched minutes once the batch is in: device_id, minute, bpm. The same before, while
-    and after the new readings are written."""
-    new = rows.where(F.col("outcome") == NEW)
-    keys = F.broadcast(new.select("device_id", "read_at"))
-    others = held(silver, rows, bounds, "minute").join(keys, ["device_id", "read_at"], "left_anti")
+def standing(rows: DataFrame, held: DataFrame) -> DataFrame:
+    """What the table holds of the touched minutes once the batch is in: device_id, minute, bpm."""
     wanted = ("device_id", "minute", "bpm")
-    return others.select(*wanted).union(new.select(*wanted))
+    return held.select(*wanted).union(rows.where(F.col("outcome") == NEW).select(*wanted))

@@ -162,30 +162,33 @@ def test_a_new_checkpoint_after_a_batch_that_only_wrote_its_refused_records_refu
     assert found(pipeline) == expected(rows)
 
 
-def test_the_minutes_are_the_same_before_and_after_the_new_readings_are_written(
+def test_what_a_batch_found_stays_as_it_was_when_the_new_readings_are_written(
     spark: SparkSession, write: Callable[..., Any], pipeline: Pipeline
 ) -> None:
     rows = records(day_of_messages(seed=5))
     write(rows[:60], 0)
-    silver = spark.table("spark_catalog.silver.heart_rate")
-    accepted = readings.parsed(spark.createDataFrame(rows[60:], SCHEMA)).where("reason IS NULL").localCheckpoint()
-    touched = [
-        row.minute for row in accepted.select(readings.minute_number(F.col("read_at")).alias("minute")).collect()
-    ]
-    bounds = readings.ranges(touched)
-    judged = readings.judged(accepted, silver, bounds).localCheckpoint()
+    accepted = readings.parsed(spark.createDataFrame(rows[60:], SCHEMA)).where("reason IS NULL")
+    accepted = accepted.withColumn("minute", readings.minute_number(F.col("read_at"))).localCheckpoint()
+    touched = [row.minute for row in accepted.select("minute").collect()]
+    held = readings.held(spark.table("spark_catalog.silver.heart_rate"), accepted, readings.ranges(touched))
+    judged = readings.judged(accepted, held).persist()
 
-    def standing() -> list[Any]:
-        return sorted(tuple(row) for row in readings.standing(judged, silver, bounds).collect())
+    def found() -> tuple[list[Any], list[Any]]:
+        outcomes = judged.groupBy("outcome").count().collect()
+        return sorted(tuple(row) for row in outcomes), sorted(
+            tuple(row) for row in readings.standing(judged, held).collect()
+        )
 
-    before = standing()
+    before = found()
+    assert readings.NEW in dict(before[0])
     spark.conf.unset("spark.databricks.delta.write.txnAppId")
     spark.conf.unset("spark.databricks.delta.write.txnVersion")
     readings.new_readings(judged).writeTo("spark_catalog.silver.heart_rate").append()
-    assert standing() == before
+    assert found() == before
+    judged.unpersist()
     minutes = set(touched)
-    held = [row for row in pipeline.rows("silver.heart_rate") if row["read_at"].timestamp() // 60 in minutes]
-    assert sorted(row["bpm"] for row in held) == sorted(bpm for _, _, bpm in before)
+    in_table = [row for row in pipeline.rows("silver.heart_rate") if row["read_at"].timestamp() // 60 in minutes]
+    assert sorted(row["bpm"] for row in in_table) == sorted(bpm for _, _, bpm in before[1])
 
 
 def test_too_much_refused_pauses_before_anything_is_written(write: Callable[..., Any], pipeline: Pipeline) -> None:
