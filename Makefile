@@ -25,7 +25,7 @@ install: ## Make or update .venv from requirements-dev.txt
 .PHONY: test
 test: lint ## What CI runs: lint, types, all suites of tests, the whole stack against the truth among them
 	$(PYTEST) tests/unit tests/dags
-	$(PYTEST) tests/workspace
+	$(PYTEST) tests/local tests/workspace
 	$(SPARK_TESTS)
 	$(PYTEST) tests/system
 
@@ -44,6 +44,10 @@ test-spark: install ## The job tests, on a local Spark
 .PHONY: test-workspace
 test-workspace: install ## The workspace server through databricks-sdk, kill -9 included
 	$(PYTEST) tests/workspace
+
+.PHONY: test-local
+test-local: install ## What the local stack adds to its parts, against parts of the tests' own
+	$(PYTEST) tests/local
 
 .PHONY: test-dags
 test-dags: install ## The DAG tests

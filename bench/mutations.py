@@ -255,16 +255,16 @@ MUTATIONS = (
     Mutation(
         "the trend of a minute forgets what was there",
         "spark_jobs/streaming/readings.py",
-        "others.select(*wanted).union(new.select(*wanted))",
-        "new.select(*wanted)",
+        'held.select(*wanted).union(rows.where(F.col("outcome") == NEW).select(*wanted))',
+        'rows.where(F.col("outcome") == NEW).select(*wanted)',
         (f"{BATCH}::test_whatever_the_batches_the_tables_are_the_oracles",),
     ),
     Mutation(
         "a new reading that is written already counts twice in its minute",
         "spark_jobs/streaming/readings.py",
-        '.join(keys, ["device_id", "read_at"], "left_anti")',
+        ".localCheckpoint()",
         "",
-        (f"{BATCH}::test_the_minutes_are_the_same_before_and_after_the_new_readings_are_written",),
+        (f"{BATCH}::test_what_a_batch_found_stays_as_it_was_when_the_new_readings_are_written",),
     ),
     Mutation(
         "the lowest of a minute is the highest",

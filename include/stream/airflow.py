@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from airflow.exceptions import AirflowException, AirflowNotFoundException
+from airflow.exceptions import AirflowException
 from airflow.providers.databricks.hooks.databricks import DatabricksHook
-from airflow.sdk import Connection, ObjectStoragePath, get_current_context
+from airflow.sdk import ObjectStoragePath, get_current_context
 
 from include import alerts
+from include.kafka.airflow import client_settings
 from include.settings import Settings, settings
 from include.stream.heartbeats import Document
 from include.stream.judge import Verdict
@@ -21,9 +22,6 @@ from include.stream.platform import Call
 from include.stream.supervise import Supervisor, recall, summary
 
 RUNBOOK = "docs/runbooks/bpm_stream.md"
-KAFKA_CONNECTION = (
-    "kafka_default"  # its extra: a confluent client's configuration; wanted where the brokers ask who we are
-)
 
 
 class StreamUnwell(AirflowException):
@@ -50,19 +48,11 @@ def hook_call(hook: DatabricksHook) -> Call:
     return call
 
 
-def kafka(environment: Settings) -> dict[str, str]:
-    known = {"bootstrap.servers": environment.kafka.bootstrap_servers, **environment.kafka.options}
-    try:
-        return known | {name: str(value) for name, value in Connection.get(KAFKA_CONNECTION).extra_dejson.items()}
-    except AirflowNotFoundException:
-        return known
-
-
 def supervisor() -> Supervisor:
     environment = settings()
     # Not as patient as other tasks: the next look comes in a minute.
     hook = DatabricksHook(environment.databricks.connection_id, retry_limit=3, retry_delay=1)
-    return Supervisor(environment, hook_call(hook), heartbeat(environment), kafka(environment))
+    return Supervisor(environment, hook_call(hook), heartbeat(environment), client_settings(environment))
 
 
 def page(verdict: Verdict, told: str) -> None:

@@ -15,6 +15,7 @@ from local.services.part import Launch, Part, base_environment, get, reason, wri
 
 CONNECTORS = REPO / "include" / "connectors" / "postgresql"
 JAAS = Path(__file__).with_name("connect_jaas.conf")
+OFFSETS_TOPIC = "connect-offsets"
 PASSWORDS = "passwords.properties"  # as connect_jaas.conf names it
 
 
@@ -35,7 +36,7 @@ def _settings(home: Home) -> str:
         "exactly.once.source.support": "enabled",
         "config.storage.topic": "connect-configs",
         "config.storage.replication.factor": "1",
-        "offset.storage.topic": "connect-offsets",
+        "offset.storage.topic": OFFSETS_TOPIC,
         "offset.storage.replication.factor": "1",
         "offset.storage.partitions": "4",
         "status.storage.topic": "connect-status",

@@ -1,17 +1,22 @@
-"""Restarts what hangs. supervisord restarts what dies; a process can also live on without doing its work.
+"""Mends what hangs. supervisord restarts what dies; a process can also live on without doing its work.
 
-Seen: a scheduler that loses its database ends its loop, then waits for its running tasks, for as long as those take.
+Seen: a scheduler that loses its database ends its loop, then waits for its running tasks, for as long as those take; a
+transaction that Kafka ended nowhere, behind which Connect and every reader wait for ever.
 """
 
 from __future__ import annotations
 
 import logging
+import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from confluent_kafka import KafkaException
+
 from local.home import Home
-from local.services.part import Part
+from local.services import transactions
+from local.services.part import Part, PartFailed
 from local.services.parts import PARTS
 from local.services.supervisor import Supervisor
 
@@ -59,7 +64,7 @@ def look(home: Home, supervisor: Supervisor, before: Mapping[str, Sight]) -> dic
 
 
 def main() -> None:
-    """Look, restart what is stuck, for ever; what it does stands in logs/watch.log."""
+    """Look, mend what is stuck, for ever; what it does stands in logs/watch.log."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.Formatter.converter = time.gmtime
     home = Home.from_environment()
@@ -72,6 +77,16 @@ def main() -> None:
             log.warning("%s is restarted: %s", name, seen[name].trouble)
             supervisor.stop(name)
             supervisor.start_part(name)
+        if "kafka" in seen and seen["kafka"].trouble_since is None:
+            end_hanging_transactions(home)
+
+
+def end_hanging_transactions(home: Home) -> None:
+    try:
+        for found in transactions.end_hanging(home):
+            log.warning("A hanging transaction was ended: %s", found)
+    except (KafkaException, PartFailed, OSError, subprocess.SubprocessError, TimeoutError):
+        log.exception("Whether transactions hang cannot be said.")
 
 
 if __name__ == "__main__":

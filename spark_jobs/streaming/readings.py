@@ -45,8 +45,9 @@ def parsed(records: DataFrame) -> DataFrame:
     plain = F.col("_micros").between(YEAR_2000, newest) & (F.col("_bpm") > LOWEST_BPM) & (F.col("_bpm") <= HIGHEST_BPM)
     # Without a value the strict rules have nothing to do.
     strict = parse_readings(
-        numbers.withColumn("_plain", F.coalesce(plain, F.lit(False)))
-        .withColumn("value", F.when(~F.col("_plain"), F.col("value")))
+        numbers.withColumn("_plain", F.coalesce(plain, F.lit(False))).withColumn(
+            "value", F.when(~F.col("_plain"), F.col("value"))
+        )
     )
     is_plain = F.col("_plain")
     return strict.select(
@@ -79,8 +80,10 @@ def _start(minute: int) -> str:
 
 
 def held(silver: DataFrame, accepted: DataFrame, bounds: list[tuple[int, int]]) -> DataFrame:
-    """What the table holds of the devices and minutes in `accepted`: device_id, read_at, bpm, minute. Read now, whatever
-    is written before it is used; and cut off from the table: what Spark keeps of a table it drops when that is written.
+    """What the table holds of the devices and minutes in `accepted`: device_id, read_at, bpm, minute.
+
+    Read now, whatever is written before it is used, and cut off from the table: when a table is written, Spark drops
+    what it has kept of anything that is made of it.
     """
     touched = accepted.select("device_id", "minute").distinct()  # few, so that they can go to where the rows are
     return (

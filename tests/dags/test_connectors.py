@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from include import kafka_connect
+from include.kafka import transactions
 from tests.dags.airflow_home import REPO
 from tests.dags.running import run_dag, states, store, tiny_jobs
 
@@ -66,8 +68,11 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     server.shutdown()
 
 
-def test_a_connector_that_fails_again_and_again_makes_the_run_red_until_it_is_well(metadata, cluster, tmp_path, capfd):
+def test_a_connector_that_fails_again_and_again_makes_the_run_red_until_it_is_well(
+    metadata, cluster, tmp_path, capfd, monkeypatch
+):
     found = []
+    monkeypatch.setattr(transactions, "hanging", lambda *_: [])
     with tiny_jobs(tmp_path, {}) as bag:
         store(bag)
         for is_broken in (False, True, True, True, True, False):
@@ -76,3 +81,15 @@ def test_a_connector_that_fails_again_and_again_makes_the_run_red_until_it_is_we
     assert found == ["success", "success", "success", "failed", "failed", "success"]
     assert "Failed in each of 3 runs in a row: connector fitness_app" in (log := "".join(capfd.readouterr()))
     assert "org.RecordTooLarge: 1100000 bytes" in log
+
+
+def test_a_transaction_that_hangs_makes_the_run_red_and_the_connectors_are_looked_after(
+    metadata, cluster, tmp_path, capfd, monkeypatch
+):
+    lost = transactions.Hanging("workout", 0, 891, datetime(2026, 11, 27, 2, 16, 20, tzinfo=UTC))
+    monkeypatch.setattr(transactions, "hanging", lambda *_: [lost])
+    with tiny_jobs(tmp_path, {}) as bag:
+        store(bag)
+        ended = states(run_dag(bag, "connectors"))
+    assert ended == {"apply": "success", "look_for_hanging_transactions": "failed"}
+    assert "workout-0 from offset 891, open since 2026-11-27 02:16:20 UTC" in "".join(capfd.readouterr())

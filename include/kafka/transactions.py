@@ -1,0 +1,75 @@
+"""Transactions that hang: begun, and ended by nobody.
+
+Who reads committed records only gets nothing that lies behind the first record of such a transaction, for ever, while
+producers, Connect and the readers' own jobs look well. Brokers end what a dead producer left open. Seen nevertheless:
+a broker that its controller counted out for half a second, just as a commit was to be noted in the partitions, noted
+it nowhere (Kafka 4.3, TransactionMarkerChannelManager: "these partitions are likely deleted already").
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from confluent_kafka import Consumer, IsolationLevel, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+TIMEOUT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Hanging:
+    """A partition whose committed records end before a transaction that began long ago. `offset`: its first record."""
+
+    topic: str
+    partition: int
+    offset: int
+    since: datetime
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition} from offset {self.offset}, open since {self.since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def hanging(client_settings: Mapping[str, Any], longer_than_seconds: float) -> list[Hanging]:
+    """Where a transaction is open for longer than that; no producer should want so long (transaction.timeout.ms).
+
+    Raises KafkaException when the brokers do not answer.
+    """
+    quiet = {"log_level": 0, **client_settings}
+    admin = AdminClient(quiet)
+    topics = admin.list_topics(timeout=TIMEOUT_SECONDS).topics
+    partitions = [
+        (name, number) for name, topic in topics.items() if not name.startswith("__") for number in topic.partitions
+    ]
+    committed = _ends(admin, partitions, IsolationLevel.READ_COMMITTED)
+    ends = _ends(admin, partitions, IsolationLevel.READ_UNCOMMITTED)
+    found = []
+    for place in partitions:
+        if committed[place] < ends[place]:
+            since = _written_at(quiet, *place, committed[place])
+            if since is not None and time.time() - since.timestamp() > longer_than_seconds:
+                found.append(Hanging(*place, committed[place], since))
+    return found
+
+
+def _ends(
+    admin: AdminClient, partitions: list[tuple[str, int]], isolation: IsolationLevel
+) -> dict[tuple[str, int], int]:
+    wanted = {TopicPartition(*place): OffsetSpec.latest() for place in partitions}
+    answers = admin.list_offsets(wanted, isolation_level=isolation, request_timeout=TIMEOUT_SECONDS) if wanted else {}
+    return {(at.topic, at.partition): answer.result(timeout=TIMEOUT_SECONDS).offset for at, answer in answers.items()}
+
+
+def _written_at(client_settings: Mapping[str, Any], topic: str, partition: int, offset: int) -> datetime | None:
+    """When the record at an offset was written, committed or not; None when it does not come."""
+    own = {"group.id": "fitness-look", "isolation.level": "read_uncommitted", "enable.auto.commit": False}
+    consumer = Consumer({**client_settings, **own})
+    try:
+        consumer.assign([TopicPartition(topic, partition, offset)])
+        record = consumer.poll(TIMEOUT_SECONDS)
+        return None if record is None or record.error() else datetime.fromtimestamp(record.timestamp()[1] / 1000, UTC)
+    finally:
+        consumer.close()
