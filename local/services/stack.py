@@ -232,7 +232,7 @@ def state(home: Home) -> dict[str, dict[str, Any]]:
     secrets = home.secrets if known else {}
     shown["workspace"] |= {"url": home.workspace_url, "token": secrets.get("workspace_token")}
     shown["connect"] |= {"user": CONNECT_USER, "password": secrets.get("connect_password")}
-    shown["postgres"] |= {"password": secrets.get("postgres_password")}
+    shown["postgres"] |= {"database": "fitness", "user": "fitness", "password": secrets.get("postgres_password")}
     shown["airflow"] = {"url": home.airflow_url, "user": "admin", "password": secrets.get("airflow_password")}
     return shown
 
