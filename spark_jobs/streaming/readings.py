@@ -33,28 +33,28 @@ def parsed(records: DataFrame) -> DataFrame:
     """`parse_readings` with a short cut: plain readings are read by their shape, all others by the strict rules."""
     text = F.col("value").cast("string")
     fields = F.when(text.rlike(PLAIN), F.split(text, "[:,}]"))
-    numbers = (
-        # one column instead of eight on the way through a dozen projections
-        records.select(F.struct("*").alias("_record"), "value", "kafka_timestamp")
-        .withColumn("_fields", fields)
+    newest = F.unix_micros("kafka_timestamp") + FUTURE
+    plain = F.col("_micros").between(YEAR_2000, newest) & (F.col("_bpm") > LOWEST_BPM) & (F.col("_bpm") <= HIGHEST_BPM)
+    short = (
+        records.withColumn("_fields", fields)
         .withColumn("_device_id", F.trim(F.col("_fields")[1]).cast("bigint"))
         .withColumn("_micros", (F.trim(F.col("_fields")[3]).cast("decimal(16,6)") * MICROS).cast("bigint"))
         .withColumn("_bpm", F.trim(F.col("_fields")[5]).cast("double"))
+        .drop("_fields")
+        .withColumn("_plain", F.coalesce(plain, F.lit(False)))
     )
-    newest = F.unix_micros("kafka_timestamp") + FUTURE
-    plain = F.col("_micros").between(YEAR_2000, newest) & (F.col("_bpm") > LOWEST_BPM) & (F.col("_bpm") <= HIGHEST_BPM)
-    # Without a value the strict rules have nothing to do.
+    # Without a value the strict rules have nothing to do; the rest goes through their dozen projections as one column.
     strict = parse_readings(
-        numbers.withColumn("_plain", F.coalesce(plain, F.lit(False))).withColumn(
-            "value", F.when(~F.col("_plain"), F.col("value"))
+        short.select(
+            F.struct("*").alias("_short"), F.when(~F.col("_plain"), F.col("value")).alias("value"), "kafka_timestamp"
         )
     )
-    is_plain = F.col("_plain")
+    is_plain = F.col("_short._plain")
     return strict.select(
-        "_record.*",
-        F.when(is_plain, F.col("_device_id")).otherwise(F.col("device_id")).alias("device_id"),
-        F.when(is_plain, F.timestamp_micros("_micros")).otherwise(F.col("read_at")).alias("read_at"),
-        F.when(is_plain, F.col("_bpm")).otherwise(F.col("bpm")).alias("bpm"),
+        *(F.col(f"_short.{column}") for column in records.columns),
+        F.when(is_plain, F.col("_short._device_id")).otherwise(F.col("device_id")).alias("device_id"),
+        F.when(is_plain, F.timestamp_micros("_short._micros")).otherwise(F.col("read_at")).alias("read_at"),
+        F.when(is_plain, F.col("_short._bpm")).otherwise(F.col("bpm")).alias("bpm"),
         F.when(~is_plain, F.col("reason")).alias("reason"),
         F.when(~is_plain, F.col("detail")).alias("detail"),
     )
