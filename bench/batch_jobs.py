@@ -1,6 +1,7 @@
 """What the batch jobs of silver and gold cost: `python -m bench.batch_jobs readings | history`.
 
-readings   250,000 readings with their members and sessions into an empty lake, then 1,000 further ones, some times
+readings   250,000 readings with their members and sessions into an empty lake, twice: by a server that has just
+           started and by the same one again; then 1,000 further ones, some times
 history    the same increment on 1x, 10x and 100x history: seconds, files of the tables that are read, and bytes of all
            that the server reads
 
@@ -76,12 +77,16 @@ def worked(pipeline: Pipeline) -> set[str]:
     return {job for job in JOBS if sum(dict(pipeline.outcome(job)["rows_out"]).values())}
 
 
-def measure_readings(pipeline: Pipeline, members: int, rounds: int) -> None:
+def measure_first_readings(pipeline: Pipeline, members: int, server: str) -> None:
+    """A world with its readings into an empty lake."""
     pipeline.land(world(range(1, members + 1), 5))
     taken = run_jobs(pipeline)
-    print(f"\n{members * 5 * SESSION_SECONDS:,} readings, cold: {sum(taken.values()):.1f} s of job time")
+    print(f"\n{members * 5 * SESSION_SECONDS:,} readings, {server}: {sum(taken.values()):.1f} s of job time")
     for job, seconds in taken.items():
         print(f"  {job:32} {seconds:6.2f}")
+
+
+def measure_further_readings(pipeline: Pipeline, rounds: int) -> None:
     for number in range(rounds):
         pipeline.land(further(1000, number))
         taken = run_jobs(pipeline)
@@ -176,11 +181,13 @@ def main() -> None:
     logging.disable(logging.INFO)
     print(f"{os.cpu_count()} cores")
     with spark_server() as (session, folder):
-        pipeline = Pipeline(session, folder)
         if given.what == "readings":
-            measure_readings(pipeline, given.members or 50, given.rounds)
+            for number, server in enumerate(("a server that has just started", "one that has run each job once")):
+                pipeline = Pipeline(session, folder / str(number))
+                measure_first_readings(pipeline, given.members or 50, server)
+            measure_further_readings(pipeline, given.rounds)
         else:
-            measure_history(pipeline, given.members or 10, given.rounds)
+            measure_history(Pipeline(session, folder), given.members or 10, given.rounds)
 
 
 if __name__ == "__main__":
