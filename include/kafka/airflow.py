@@ -7,9 +7,8 @@ from airflow.sdk import Connection
 
 from include.settings import Settings
 
-KAFKA_CONNECTION = (
-    "kafka_default"  # its extra: a confluent client's configuration; wanted where the brokers ask who we are
-)
+# Its extra is a confluent client's configuration; wanted where the brokers ask who we are.
+KAFKA_CONNECTION = "kafka_default"
 
 
 def client_settings(environment: Settings) -> dict[str, str]:

@@ -15,7 +15,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from confluent_kafka import Consumer, IsolationLevel, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
+
+from include.kafka.offsets import ends
 
 TIMEOUT_SECONDS = 10
 
@@ -41,26 +43,18 @@ def hanging(client_settings: Mapping[str, Any], longer_than_seconds: float) -> l
     quiet = {"log_level": 0, **client_settings}
     admin = AdminClient(quiet)
     topics = admin.list_topics(timeout=TIMEOUT_SECONDS).topics
-    partitions = [
+    places = [
         (name, number) for name, topic in topics.items() if not name.startswith("__") for number in topic.partitions
     ]
-    committed = _ends(admin, partitions, IsolationLevel.READ_COMMITTED)
-    ends = _ends(admin, partitions, IsolationLevel.READ_UNCOMMITTED)
+    committed = ends(admin, places, TIMEOUT_SECONDS, IsolationLevel.READ_COMMITTED)
+    written = ends(admin, places, TIMEOUT_SECONDS)
     found = []
-    for place in partitions:
-        if committed[place] < ends[place]:
-            since = _written_at(quiet, *place, committed[place])
+    for place, offset in committed.items():
+        if offset < written[place]:
+            since = _written_at(quiet, *place, offset)
             if since is not None and time.time() - since.timestamp() > longer_than_seconds:
-                found.append(Hanging(*place, committed[place], since))
+                found.append(Hanging(*place, offset, since))
     return found
-
-
-def _ends(
-    admin: AdminClient, partitions: list[tuple[str, int]], isolation: IsolationLevel
-) -> dict[tuple[str, int], int]:
-    wanted = {TopicPartition(*place): OffsetSpec.latest() for place in partitions}
-    answers = admin.list_offsets(wanted, isolation_level=isolation, request_timeout=TIMEOUT_SECONDS) if wanted else {}
-    return {(at.topic, at.partition): answer.result(timeout=TIMEOUT_SECONDS).offset for at, answer in answers.items()}
 
 
 def _written_at(client_settings: Mapping[str, Any], topic: str, partition: int, offset: int) -> datetime | None:

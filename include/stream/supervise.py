@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
+from include.kafka.offsets import ends
 from include.settings import Settings
 from include.stream import heartbeats
 from include.stream.act import Budget, Decision, Memory, decide
@@ -32,16 +33,11 @@ DRAIN_SECONDS = 45  # a batch is to end within this time, else the run is cancel
 
 
 def end_position(kafka: dict[str, str], topic: str = TOPIC) -> int | None:
-    """Kafka's end offsets of the topic, summed over its partitions; None when Kafka does not answer.
-
-    Read uncommitted: markers of transactions count, as they do in Spark's offsets.
-    """
+    """Kafka's end offsets of the topic, summed over its partitions; None when Kafka does not answer."""
     admin = AdminClient({"socket.timeout.ms": KAFKA_TIMEOUT_SECONDS * 1000, "log_level": 0, **kafka})
     try:
         partitions = admin.list_topics(topic, timeout=KAFKA_TIMEOUT_SECONDS).topics[topic].partitions
-        wanted = {TopicPartition(topic, number): OffsetSpec.latest() for number in partitions}
-        answers = admin.list_offsets(wanted, request_timeout=KAFKA_TIMEOUT_SECONDS)
-        return sum(answer.result(timeout=KAFKA_TIMEOUT_SECONDS).offset for answer in answers.values())
+        return sum(ends(admin, ((topic, number) for number in partitions), KAFKA_TIMEOUT_SECONDS).values())
     except (KafkaException, TimeoutError) as error:
         log.warning("Kafka does not answer: %s", error)
         return None
