@@ -115,10 +115,10 @@ class Batch:
                 if bounds:
                     accepted = parsed.where("reason IS NULL").drop("headers", "reason", "detail")
                     accepted = accepted.withColumn("minute", readings.minute_number(F.col("read_at")))
-                    held = readings.held(spark.table(f"{self.catalog}.{HEART_RATE}"), accepted, bounds)
-                    rows = readings.judged(accepted, held).persist()
-                    deeds.append(writers.submit(self._trends, report, rows, held, bounds))
                     with report.phase("judge"):
+                        held = readings.held(spark.table(f"{self.catalog}.{HEART_RATE}"), accepted, bounds)
+                        rows = readings.judged(accepted, held).persist()
+                        deeds.append(writers.submit(self._trends, report, rows, held, bounds))
                         counts |= {row.outcome: row["count"] for row in rows.groupBy("outcome").count().collect()}
                     if counts[readings.NEW]:
                         deeds.append(writers.submit(self._heart_rate, report, rows, counts[readings.NEW]))
