@@ -19,6 +19,7 @@ from local.services.java import archive_flags, common_flags, java
 from local.services.part import Launch, Part, PartFailed, base_environment, listens, reason
 
 SETTLE_SECONDS = 60.0
+TOOL_SECONDS = 60.0
 LOGGING = Path(__file__).with_name("log4j2.properties")
 
 
@@ -55,30 +56,42 @@ def _settings(home: Home) -> str:
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
+def _classpath() -> str:
+    return f"{jar_folder('kafka')}/*"
+
+
+def tool(home: Home, purpose: str, *program: str) -> str:
+    """What one of Kafka's own programs (class first, then arguments) prints.
+
+    Raises PartFailed, which says that Kafka could not do what `purpose` says, and subprocess.TimeoutExpired.
+    """
+    flags = ["-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *common_flags(home)]
+    run = subprocess.run(
+        [java(), *flags, "-cp", _classpath(), *program],
+        env=base_environment(home),
+        capture_output=True,
+        text=True,
+        timeout=TOOL_SECONDS,
+    )
+    if run.returncode != 0:
+        raise PartFailed(f"Kafka could not {purpose}: {(run.stderr or run.stdout).strip()[-600:]}")
+    return run.stdout
+
+
 def _prepare(home: Home) -> Launch:
     folder = home.path / "kafka"
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "server.properties"
     settings.write_text(_settings(home))
     environment = base_environment(home)
-    classpath = f"{jar_folder('kafka')}/*"
     if not (folder / "data" / "meta.properties").exists():
         shutil.rmtree(folder / "data", ignore_errors=True)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = [
-            java(),
-            *common_flags(home),
-            "-XX:TieredStopAtLevel=1",
-            "-XX:+UseSerialGC",
-            f"-Dlog4j2.configurationFile={LOGGING}",
-        ]
-        command += ["-cp", classpath, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster]
-        run = subprocess.run([*command, "-c", str(settings)], env=environment, capture_output=True, text=True)
-        if run.returncode != 0:
-            raise PartFailed(f"Kafka could not make its data folder: {(run.stderr or run.stdout).strip()[-600:]}")
+        format_it = ("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", str(settings))
+        tool(home, "make its data folder", *format_it)
     flags = ["-Xms128m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
     flags += [*common_flags(home), *archive_flags(home, "kafka"), f"-Dlog4j2.configurationFile={LOGGING}"]
-    return Launch([java(), *flags, "-cp", classpath, "kafka.Kafka", str(settings)], environment, folder)
+    return Launch([java(), *flags, "-cp", _classpath(), "kafka.Kafka", str(settings)], environment, folder)
 
 
 def _ready(home: Home, started_at: float) -> str | None:

@@ -6,8 +6,12 @@ import base64
 import http.client
 import os
 import shutil
+import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +68,42 @@ class Part:
 
 class PartFailed(Exception):
     """A part cannot start; the message is one sentence that says why and what to do."""
+
+
+@contextmanager
+def alone(part: Part, home: Home, stop_seconds: float | None = None) -> Iterator[None]:
+    """A part by itself, without a supervisor: ready, with its output in `logs/<name>-alone.log`; ended afterwards.
+
+    `stop_seconds`: how long it may take to end, if longer than in a stack. Raises PartFailed when it does not become
+    ready.
+    """
+    launch = part.prepare(home)
+    home.logs.mkdir(parents=True, exist_ok=True)
+    output = home.logs / f"{part.name}-alone.log"
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            launch.arguments,
+            env=dict(launch.environment),
+            cwd=launch.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        give_up = time.monotonic() + part.patience_seconds
+        while why := part.ready(home, 0):
+            if process.poll() is not None or time.monotonic() > give_up:
+                raise PartFailed(f"{part.name} did not start: {why}; see {output}.")
+            time.sleep(0.2)
+        yield
+    finally:
+        process.send_signal(signal.Signals[f"SIG{part.stop_signal}"])
+        try:
+            process.wait(stop_seconds or part.stop_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def base_environment(home: Home) -> dict[str, str]:

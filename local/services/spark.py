@@ -7,19 +7,17 @@ import hashlib
 import importlib.util
 import os
 import shlex
-import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from local.home import Home
 from local.jars import jar_folder
 from local.services import hadoop_defaults
 from local.services.java import archive_flags, common_flags, java_home
-from local.services.part import Launch, Part, PartFailed, base_environment, listens, reason
+from local.services.part import Launch, Part, alone, base_environment, listens, reason
 
 FLAGS = ("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
 # Compiling to the last takes one of two cores from a driver that starts, whose first batch somebody waits for: put off
@@ -214,36 +212,6 @@ def _ready(home: Home, started_at: float) -> str | None:
 PART = Part(name="spark", prepare=_prepare, ready=_ready, ports=("spark",), stop_seconds=20)
 
 
-@contextmanager
-def server_alone(home: Home) -> Iterator[None]:
-    """The server by itself, ready, with its output in `logs/spark-alone.log` of the home; ended cleanly afterwards.
-
-    Raises PartFailed when it does not become ready.
-    """
-    launch = PART.prepare(home)
-    home.logs.mkdir(parents=True, exist_ok=True)
-    output = home.logs / "spark-alone.log"
-    with output.open("wb") as log:
-        server = subprocess.Popen(
-            launch.arguments,
-            env=dict(launch.environment),
-            cwd=launch.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        give_up = time.monotonic() + PART.patience_seconds
-        while why := PART.ready(home, 0):
-            if server.poll() is not None or time.monotonic() > give_up:
-                raise PartFailed(f"Spark did not start: {why}; see {output}.")
-            time.sleep(0.2)
-        yield
-    finally:
-        server.terminate()
-        try:
-            server.wait(CLEAN_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+def server_alone(home: Home) -> AbstractContextManager[None]:
+    """The server by itself; it may take its time to end."""
+    return alone(PART, home, CLEAN_STOP_SECONDS)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import socket
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -26,6 +24,7 @@ from pyspark.sql import functions as F
 
 from local.home import PORT_OFFSETS, Home
 from local.services import postgres
+from local.services.part import alone
 from spark_jobs import incremental, job, slices
 from spark_jobs.bronze import extraction, gym_visits, registrations
 from spark_jobs.job import LastRun
@@ -93,22 +92,10 @@ class Database:
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """A PostgreSQL as the stack runs it, with the sources' schema."""
     home = Home(tmp_path_factory.mktemp("home"), _free_port() - PORT_OFFSETS["postgres"])
-    launch = postgres.PART.prepare(home)
-    with (home.path / "postgres.log").open("wb") as log:
-        server = subprocess.Popen(
-            launch.arguments, env=dict(launch.environment), cwd=launch.folder, stdout=log, stderr=log
-        )
-    try:
-        deadline = time.monotonic() + postgres.PART.patience_seconds
-        while (trouble := postgres.PART.ready(home, 0)) and server.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert trouble is None, f"{trouble}\n{(home.path / 'postgres.log').read_text()[-2000:]}"
+    with alone(postgres.PART, home):
         assert postgres.PART.settle is not None
         postgres.PART.settle(home)
         yield Database(home)
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(30)
 
 
 def _free_port() -> int:
