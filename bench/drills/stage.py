@@ -29,7 +29,8 @@ from local.services import stream
 from local.services.part import base_environment
 from local.services.parts import PARTS
 from local.services.supervisor import Supervisor
-from tests.system.stack import Stack, free_port_base
+from tests.ports import free_port_base
+from tests.system.stack import Stack
 
 FRESH_SECONDS = 15.0  # settled, caught up: the newest reading is at most so old when it is committed
 PATIENCE_SECONDS = 240.0  # for anything that should happen by itself

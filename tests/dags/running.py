@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,8 +18,9 @@ import yaml
 from airflow.dag_processing.dagbag import DagBag
 
 from include import settings as settings_module
-from local.home import PORT_OFFSETS, Home
+from local.home import Home
 from tests.dags.airflow_home import REPO
+from tests.ports import free_port_base
 
 # Stands for every job of spark_jobs/; writes down how it was called.
 OBEDIENT = """
@@ -28,24 +28,6 @@ import json, pathlib, sys
 with (pathlib.Path(__file__).parent / "calls.jsonl").open("a") as out:
     out.write(json.dumps([pathlib.Path(__file__).stem, *sys.argv[1:]]) + "\\n")
 """
-
-
-def free_port_base() -> int:
-    """A base all of whose ports are free at this moment."""
-    for base in range(26000 + os.getpid() % 2000, 40000, 137):
-        with_sockets = []
-        try:
-            for offset in PORT_OFFSETS.values():
-                probe = socket.socket()
-                with_sockets.append(probe)
-                probe.bind(("127.0.0.1", base + offset))
-            return base
-        except OSError:
-            continue
-        finally:
-            for probe in with_sockets:
-                probe.close()
-    raise RuntimeError("no free ports")
 
 
 @contextmanager

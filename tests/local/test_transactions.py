@@ -15,7 +15,8 @@ from local.services import kafka
 from local.services.connect import OFFSETS_TOPIC
 from local.services.part import alone
 from local.services.transactions import end_hanging
-from tests.system.stack import committed, free_port_base
+from tests.ports import free_port_base
+from tests.system.stack import committed
 from tests.waiting import until
 
 

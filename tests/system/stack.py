@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ import httpx
 from confluent_kafka import Consumer, Message, TopicPartition
 from deltalake import DeltaTable
 
-from local.home import PORT_OFFSETS, REPO, Home
+from local.home import REPO, Home
 from local.simulator import ledger as ledgers
 from local.simulator.feed import Clock, tell
 from local.simulator.ledger import Ledger
@@ -32,6 +31,7 @@ from local.simulator.sources import Sources
 from local.simulator.world import Arrival
 from tests.oracle import KEYS, differences, expected_tables
 from tests.oracle.from_ledger import Truth, truth
+from tests.ports import free_port_base
 
 LAYERS = ("bronze", "silver", "gold")
 PATIENCE_SECONDS = 600
@@ -57,20 +57,6 @@ def running_stack() -> Iterator[Stack]:
             print(f"The stack's home is kept: {home.path}")
         else:
             shutil.rmtree(home.path, ignore_errors=True)
-
-
-def free_port_base() -> int:
-    """A FITNESS_PORT_BASE of whose ports nobody listens on any."""
-
-    def is_free(port: int) -> bool:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            return probe.connect_ex(("127.0.0.1", port)) != 0
-
-    for base in range(26000, 32000, 100):
-        if all(is_free(base + offset) for offset in PORT_OFFSETS.values()):
-            return base
-    raise NotInTime("no free ports between 26000 and 32000")
 
 
 def committed(bootstrap_servers: str, topic: str) -> Iterator[Message]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -15,7 +14,8 @@ from typing import Any
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.service import compute, jobs
 
-from local.home import PORT_OFFSETS, Home
+from local.home import Home
+from tests.ports import free_port_base
 from tests.waiting import until
 
 # Each job is a few lines, so that what is tested is the server. Jobs that wait do so for a file named `go`.
@@ -43,23 +43,6 @@ JOBS = {
         "while True:\n    time.sleep(1)\n"
     ),
 }
-
-
-def free_port_base() -> int:
-    """A base all of whose ports are free at this moment."""
-    for base in range(41000 + os.getpid() % 3000, 60000, 139):
-        probes: list[socket.socket] = []
-        try:
-            for offset in PORT_OFFSETS.values():
-                probes.append(socket.socket())
-                probes[-1].bind(("127.0.0.1", base + offset))
-            return base
-        except OSError:
-            continue
-        finally:
-            for probe in probes:
-                probe.close()
-    raise RuntimeError("no free ports")
 
 
 class Server:
