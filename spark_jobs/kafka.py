@@ -17,5 +17,10 @@ def client_options(run: Job) -> dict[str, str]:
 
 
 def reader_options(run: Job) -> dict[str, str]:
-    """As `client_options`; of transactions only what is committed."""
-    return client_options(run) | {"kafka.isolation.level": "read_committed"}
+    """As `client_options`; of transactions only what is committed.
+
+    After each fetch Spark asks where the partition ends. The client has asked for more records by then, and the broker,
+    which answers one request of a connection after the other, keeps that one open until a record comes or this wait is
+    over: half a second by default, for each partition in turn. Spark reads only what is there, and need not wait.
+    """
+    return {"kafka.fetch.max.wait.ms": "10"} | client_options(run) | {"kafka.isolation.level": "read_committed"}

@@ -21,6 +21,11 @@ def test_without_options_only_the_brokers_are_said():
     assert kafka.reader_options(run())["kafka.isolation.level"] == "read_committed"
 
 
+def test_a_broker_without_more_records_does_not_keep_the_reader_waiting_unless_it_is_told_to():
+    assert kafka.reader_options(run())["kafka.fetch.max.wait.ms"] == "10"
+    assert kafka.reader_options(run("fetch.max.wait.ms=500"))["kafka.fetch.max.wait.ms"] == "500"
+
+
 def test_brokers_that_ask_are_shown_the_secret(monkeypatch):
     monkeypatch.setenv("FITNESS_KAFKA_JAAS", 'module required username="u" password="p=q";')
     found = kafka.reader_options(run("security.protocol=SASL_SSL", "kafka.sasl.mechanism=PLAIN", "x=a=b"))
