@@ -15,5 +15,6 @@ ${location}
 COMMENT 'One Kafka record of any topic, bytes as they came. Key: topic, partition, offset. Append-only.'
 TBLPROPERTIES (
   'delta.enableChangeDataFeed' = 'true',
+  'delta.dataSkippingStatsColumns' = 'offset,kafka_timestamp',
   'delta.checkpointInterval' = '100'
 )

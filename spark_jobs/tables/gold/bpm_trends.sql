@@ -12,5 +12,6 @@ ${location}
 COMMENT 'A minute of one device. Key: device_id, minute.'
 TBLPROPERTIES (
   'delta.enableChangeDataFeed' = 'true',
+  'delta.dataSkippingStatsColumns' = 'device_id,minute',
   'delta.checkpointInterval' = '100'
 )

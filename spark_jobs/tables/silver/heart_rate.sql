@@ -9,6 +9,7 @@ ${location}
 COMMENT 'An accepted reading. Key: device_id, read_at.'
 TBLPROPERTIES (
   'delta.enableChangeDataFeed' = 'true',
+  'delta.dataSkippingStatsColumns' = 'device_id,read_at',
   'delta.checkpointInterval' = '100',
   'delta.constraints.plausible_bpm' = 'bpm > 20 AND bpm <= 250'
 )
