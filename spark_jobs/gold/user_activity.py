@@ -2,8 +2,9 @@
 
 Key: user_id, activity_date (UTC). From `silver.gym_visits`, `silver.workout_sessions`, `silver.workout_heart_rate` and
 `silver.user_profile` (date of birth). A reading speaks for the time since the previous one of its session, or since
-the session's start, at most 15 s. The streak counts the consecutive days up to this one with a visit or a session's
-start; a day that has only readings, of a session that started the day before, has none.
+the session's start, at most 15 s; its zone follows from twelve decimals of its bpm. The streak counts the consecutive
+days up to this one with a visit or a session's start; a day that has only readings, of a session that started the day
+before, has none.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """`silver.user_profile_history`: one row is the profile of a member during a period (SCD2).
 
 Key: user_id, valid_from. From `silver.user_profile_changes`. Periods of a member follow each other in source order
-and never overlap, even where the clocks that wrote `changed_at` disagree: time only moves on. A delete ends the last
-period.
+and never overlap, even where the clocks that wrote `changed_at` disagree: time only moves on. A period begins when the
+profile changed (`changed_at`); a delete ends the last one when the source committed it (`committed_at`), and a profile
+that is created again begins there at the earliest.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Key: user_id, workout_id, session_id. From `silver.workout_events`: it starts with the earliest start, and ends with
 the earliest stop from then until 3 h later. Without that it is open, and 3 h after its start abandoned; a stop without
-a start is `stop_only` until the start arrives. The clock changes rows only here, so sessions whose 3 h ended since the
-last run are touched too.
+a start is `stop_only`, ended at the earliest stop, until the start arrives. The clock changes rows only here, so
+sessions whose 3 h ended since the last run are touched too.
 """
 
 from __future__ import annotations

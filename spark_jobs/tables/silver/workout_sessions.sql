@@ -3,7 +3,7 @@ CREATE TABLE IF NOT EXISTS ${table} (
   workout_id BIGINT NOT NULL COMMENT 'Workout of the programme',
   session_id BIGINT NOT NULL COMMENT 'Session, unique with member and workout',
   started_at TIMESTAMP       COMMENT 'Earliest start; NULL for stop_only',
-  ended_at   TIMESTAMP       COMMENT 'Earliest stop within 3 h of the start; NULL while there is none',
+  ended_at   TIMESTAMP       COMMENT 'Earliest stop within 3 h of the start; of stop_only the earliest; NULL without',
   status     STRING NOT NULL COMMENT 'open, completed, abandoned or stop_only'
 )
 USING DELTA
