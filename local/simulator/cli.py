@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from local.home import Home
+from local.services.part import listens
 from local.simulator import ledger as ledgers
 from local.simulator.facts import DAY, SECOND, instant, microseconds
 from local.simulator.feed import Clock, Told, deliver_doubtful, known, settle_doubts, tell, versions_apart
@@ -243,8 +243,7 @@ def _extracted(
 
 
 def _listens(home: Home, part: str) -> bool:
-    with closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", home.port(part))) == 0
+    return listens(home.port(part))
 
 
 def _require(home: Home, *parts: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import socket
 import threading
 import time
 from collections import Counter
@@ -22,7 +21,7 @@ from psycopg import errors, sql
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from local.home import PORT_OFFSETS, Home
+from local.home import Home
 from local.services import postgres
 from local.services.part import alone
 from spark_jobs import incremental, job, slices
@@ -33,6 +32,7 @@ from spark_jobs.quality import reconciliation, sources
 from spark_jobs.quality.comparison import Finding
 from spark_jobs.quality.pinned import BOOKS, pin
 from spark_jobs.quarantine import QUARANTINE
+from tests.ports import free_port_base
 from tests.spark.pipeline import ARRIVAL, Pipeline
 from tests.spark.pipeline import VISITS as VISITS_SCHEMA
 from tests.spark.test_overlap import TRANSACTION
@@ -91,17 +91,11 @@ class Database:
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """A PostgreSQL as the stack runs it, with the sources' schema."""
-    home = Home(tmp_path_factory.mktemp("home"), _free_port() - PORT_OFFSETS["postgres"])
+    home = Home(tmp_path_factory.mktemp("home"), free_port_base())
     with alone(postgres.PART, home):
         assert postgres.PART.settle is not None
         postgres.PART.settle(home)
         yield Database(home)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @dataclass

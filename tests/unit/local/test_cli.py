@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.ports import free_port_base
+
 
 def fitness(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        base = min(probe.getsockname()[1], 60000)
     known = {name: value for name, value in os.environ.items() if not name.startswith("FITNESS_")}
-    environment = known | {"FITNESS_HOME": str(home), "FITNESS_PORT_BASE": str(base)}
+    environment = known | {"FITNESS_HOME": str(home), "FITNESS_PORT_BASE": str(free_port_base())}
     command = [sys.executable, "-m", "local.cli", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 

@@ -27,13 +27,12 @@ from local.services.part import Launch, Part, PartFailed, base_environment, get
 from local.services.parts import PARTS, STOP_ORDER
 from local.services.supervisor import Supervisor, configuration, leftovers, port_owner, sweep
 from local.services.watch import Sight, stuck
+from tests.ports import free_port_base
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    with socket.socket() as probe:  # a base that nobody else's stack uses
-        probe.bind(("127.0.0.1", 0))
-        return Home(tmp_path / "home", min(probe.getsockname()[1], 60000))
+    return Home(tmp_path / "home", free_port_base())
 
 
 # Order ----------------------------------------------------------------------------------------------------------------
