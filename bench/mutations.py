@@ -241,8 +241,8 @@ MUTATIONS = (
     Mutation(
         "more after a JSON value is not seen",
         "spark_jobs/messages.py",
-        '"_listed", "$[1]", "string") == checksum',
-        '"_listed", "$[1]", "string") != ""',
+        '"$[1]", "string") == checksum(named)',
+        '"$[1]", "string") != ""',
         (f"{MESSAGES}::test_a_reading_is_judged_as_the_rules_say",),
     ),
     Mutation(
@@ -290,7 +290,7 @@ MUTATIONS = (
     Mutation(
         "conflicting readings are not put into quarantine",
         "spark_jobs/streaming/batch.py",
-        "conflicts = readings.conflicts(rows)",
+        "conflicts = readings.conflicts(rows, parsed)",
         "conflicts = None",
         (f"{BATCH}::test_whatever_the_batches_the_tables_are_the_oracles",),
     ),

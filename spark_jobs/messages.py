@@ -13,8 +13,9 @@ Decided here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -40,6 +41,10 @@ STRICT_JSON = {
 PROFILE_TEXTS = ("sex", "gender", "first_name", "last_name", "street_address", "city", "state", "zip")
 PROFILE = ("date_of_birth", *PROFILE_TEXTS)
 PROFILE_CHANGE = ("op", "user_id", *PROFILE, "changed_at", "position", "committed_at", "is_tombstone")
+READING = ("device_id", "read_at", "bpm")
+
+Named = Callable[[str], Column]  # the column of that name: of the records, or of what has been made of them so far
+Step = Callable[[Named], Mapping[str, Column]]  # columns that are made of those before
 
 
 def parse_readings(records: DataFrame) -> DataFrame:
@@ -47,53 +52,76 @@ def parse_readings(records: DataFrame) -> DataFrame:
 
     A reading more than 5 minutes later than its arrival (`kafka_timestamp`) is refused; it may be as old as 2000.
     """
-    device, time, heartrate = Field("device_id"), Field("time"), Field("heartrate")
-    read_at, bpm = F.col("_read_at"), F.col("bpm")
-    messages = _open(records, {field.name: _member(field.name) for field in (device, time, heartrate)})
-    values = messages.withColumns(
-        {
-            "device_id": device.integer,
-            "_read_at": time.micros,
-            "bpm": heartrate.double,
-        }
-    ).withColumn("read_at", _timestamp("_read_at"))
-    return _refuse_empty(
-        _close(
-            records,
-            values,
-            ("device_id", "read_at", "bpm"),
-            _document_faults(),
-            device.id_faults,
-            time.time_faults(read_at),
-            heartrate.number_faults,
-            [
-                _fault((bpm <= LOWEST_BPM) | (bpm > HIGHEST_BPM), Reason.OUT_OF_RANGE, "heartrate"),
-                _fault(read_at > F.unix_micros("kafka_timestamp") + FUTURE, Reason.TOO_FAR_IN_FUTURE, "time"),
-            ],
-        )
+    return _close(records, _made(records, _reading_steps()), READING, _reading_fault(F.col))
+
+
+def read_strictly() -> Column:
+    """What `parse_readings` adds, as one column: STRUCT of READING and `fault` (`<reason> <detail>` or NULL).
+
+    For where it is wanted of few rows among many: in one branch of a condition the other rows do not pay for it.
+    """
+
+    def of(steps: Sequence[Step], named: Named) -> Column:
+        if not steps:
+            fields = (named(field).alias(field) for field in READING)
+            return F.struct(*fields, _reading_fault(named).alias("fault"))
+        made = steps[0](named)
+
+        def rest(row: Column) -> Column:
+            return of(steps[1:], lambda name: row[name] if name in made else named(name))
+
+        # a list of one, whose only element has a name in `rest` and is made once however often that names it
+        row = F.struct(*(column.alias(name) for name, column in made.items()))
+        return F.transform(F.array(row), rest)[0]
+
+    return of(_reading_steps(), F.col)
+
+
+def _reading_steps() -> list[Step]:
+    def values(named: Named) -> dict[str, Column]:
+        device, time, heartrate = (Field(name, named) for name in ("device_id", "time", "heartrate"))
+        return {"device_id": device.integer, "_read_at": time.micros, "bpm": heartrate.double}
+
+    def members(named: Named) -> dict[str, Column]:
+        return {name: _member(name, named) for name in ("device_id", "time", "heartrate")}
+
+    return [*_open(members), values, lambda named: {"read_at": _timestamp(named("_read_at"))}]
+
+
+def _reading_fault(named: Named) -> Column:
+    device, time, heartrate = (Field(name, named) for name in ("device_id", "time", "heartrate"))
+    read_at, bpm, arrived = named("_read_at"), named("bpm"), F.unix_micros(named("kafka_timestamp"))
+    faults = (
+        _document_faults(named),
+        device.id_faults,
+        time.time_faults(read_at),
+        heartrate.number_faults,
+        [
+            _fault((bpm <= LOWEST_BPM) | (bpm > HIGHEST_BPM), Reason.OUT_OF_RANGE, "heartrate"),
+            _fault(read_at > arrived + FUTURE, Reason.TOO_FAR_IN_FUTURE, "time"),
+        ],
     )
+    return _or_no_value(named, _first_fault(named, *faults))
 
 
 def parse_workouts(records: DataFrame) -> DataFrame:
     """Records of topic `workout`: adds user_id, workout_id, session_id, action, occurred_at, reason, detail."""
     ids = [Field(name) for name in ("user_id", "workout_id", "session_id")]
     action, timestamp = Field("action"), Field("timestamp")
-    messages = _open(records, {field.name: _member(field.name) for field in (*ids, action, timestamp)})
+    messages = _made(records, _open(lambda _: {field.name: _member(field.name) for field in (*ids, action, timestamp)}))
     values = messages.withColumns(
         {**{field.name: field.integer for field in ids}, "action": action.text, "_occurred_at": timestamp.micros}
-    ).withColumn("occurred_at", _timestamp("_occurred_at"))
-    return _refuse_empty(
-        _close(
-            records,
-            values,
-            (*(field.name for field in ids), "action", "occurred_at"),
-            _document_faults(),
-            *(field.id_faults for field in ids),
-            action.text_faults,
-            [_fault(~F.col("action").isin("start", "stop"), Reason.UNKNOWN_ACTION, "action")],
-            timestamp.time_faults(F.col("_occurred_at")),
-        )
+    ).withColumn("occurred_at", _timestamp(F.col("_occurred_at")))
+    fault = _first_fault(
+        F.col,
+        _document_faults(F.col),
+        *(field.id_faults for field in ids),
+        action.text_faults,
+        [_fault(~F.col("action").isin("start", "stop"), Reason.UNKNOWN_ACTION, "action")],
+        timestamp.time_faults(F.col("_occurred_at")),
     )
+    fields = (*(field.name for field in ids), "action", "occurred_at")
+    return _close(records, values, fields, _or_no_value(F.col, fault))
 
 
 def parse_profile_changes(records: DataFrame) -> DataFrame:
@@ -112,17 +140,15 @@ def parse_profile_changes(records: DataFrame) -> DataFrame:
     texts = [Field(name) for name in PROFILE_TEXTS]
     is_delete = F.try_variant_get("_message", "$.op", "string").eqNullSafe("d")
     half = F.when(is_delete, _member("before")).otherwise(_member("after"))
-    messages = _open(
-        records,
-        {
-            "op": _member("op"),
-            **{field.name: _member(f"source.{field.name}") for field in (lsn, commit_lsn, change_lsn, serial)},
-            **{field.name: _member(f"source.{field.name}") for field in (ts_us, ts_ms)},
-            "image": half,
-            **{field.name: F.try_variant_get(half, f"$.{field.name}", "variant") for field in (user, born, changed)},
-            **{field.name: F.try_variant_get(half, f"$.{field.name}", "variant") for field in texts},
-        },
-    )
+    members = {
+        "op": _member("op"),
+        **{field.name: _member(f"source.{field.name}") for field in (lsn, commit_lsn, change_lsn, serial)},
+        **{field.name: _member(f"source.{field.name}") for field in (ts_us, ts_ms)},
+        "image": half,
+        **{field.name: F.try_variant_get(half, f"$.{field.name}", "variant") for field in (user, born, changed)},
+        **{field.name: F.try_variant_get(half, f"$.{field.name}", "variant") for field in texts},
+    }
+    messages = _made(records, _open(lambda _: members))
     deleted, committed, changed_at = F.col("op") == "d", F.col("_committed_at"), F.col("_changed_at")
     commit = F.when(lsn.kind == "BIGINT", F.lpad(lsn.as_text, 20, "0")).otherwise(commit_lsn.text)
     position = (
@@ -143,17 +169,15 @@ def parse_profile_changes(records: DataFrame) -> DataFrame:
         }
     ).withColumns(
         {
-            "changed_at": _timestamp("_changed_at"),
-            "committed_at": _timestamp("_committed_at"),
+            "changed_at": _timestamp(F.col("_changed_at")),
+            "committed_at": _timestamp(F.col("_committed_at")),
             "is_tombstone": F.col("value").isNull(),
             "position": F.when(commit.isNotNull(), F.concat_ws("/", *position)),
         }
     )
-    return _close(
-        records,
-        values,
-        PROFILE_CHANGE,
-        _document_faults(),
+    fault = _first_fault(
+        F.col,
+        _document_faults(F.col),
         op.text_faults,
         [
             _fault(~F.col("op").isin("c", "u", "d", "r"), Reason.UNKNOWN_OPERATION, "op"),
@@ -172,6 +196,7 @@ def parse_profile_changes(records: DataFrame) -> DataFrame:
         [F.when(~deleted, fault) for fault in born.date_faults],
         [F.when(~deleted, fault) for field in texts for fault in field.optional_text_faults],
     )
+    return _close(records, values, PROFILE_CHANGE, fault)
 
 
 @dataclass(frozen=True)
@@ -179,15 +204,16 @@ class Field:
     """A field of an opened message: `_v_<name>` holds it as VARIANT, `_k_<name>` the kind of value it is."""
 
     name: str
+    named: Named = F.col
 
     @property
     def value(self) -> Column:
-        return F.col(f"_v_{self.name}")
+        return self.named(f"_v_{self.name}")
 
     @property
     def kind(self) -> Column:
         """BIGINT for any integer of 64 bits, DECIMAL(p,s), DOUBLE, STRING, ...; NULL for an absent field."""
-        return F.col(f"_k_{self.name}")
+        return self.named(f"_k_{self.name}")
 
     @property
     def is_missing(self) -> Column:
@@ -279,74 +305,88 @@ class Field:
         return _fault(self.is_missing, Reason.MISSING_FIELD, self.name)
 
 
-def _open(records: DataFrame, members: Mapping[str, Column]) -> DataFrame:
+def _made(records: DataFrame, steps: Sequence[Step]) -> DataFrame:
+    """The records with the columns of each step."""
+    return reduce(lambda made, step: made.withColumns(dict(step(F.col))), steps, records)
+
+
+def _open(members: Step) -> list[Step]:
     """Parse `value` into `_message` (NULL unless it is exactly one JSON value) and lay out its members for `Field`."""
-    string = F.col("value").cast("string")
-    checksum = F.xxhash64("value").cast("string")
+
+    def string(named: Named) -> Column:
+        return named("value").cast("string")
+
+    def checksum(named: Named) -> Column:
+        return F.xxhash64(named("value")).cast("string")
+
     # The JSON parser stops at the end of the first value and would not see what follows. So it is given the list
     # [text, checksum of text]: only if the text is exactly one value is the checksum the second.
-    listed = F.try_parse_json(F.concat(F.lit("["), F.col("_text"), F.lit(","), checksum, F.lit("]")))
-    is_whole = F.try_variant_get("_listed", "$[1]", "string") == checksum
-    return (
-        records.withColumn("_text", F.when(F.is_valid_utf8(string), string))
-        .withColumn("_listed", listed)
-        .withColumn("_message", F.when(is_whole, F.try_variant_get("_listed", "$[0]", "variant")))
-        .withColumns({f"_v_{name}": member for name, member in members.items()})
-        .withColumns({f"_k_{name}": F.schema_of_variant(f"_v_{name}") for name in members})
-    )
+    def listed(named: Named) -> Column:
+        return F.try_parse_json(F.concat(F.lit("["), named("_text"), F.lit(","), checksum(named), F.lit("]")))
+
+    def message(named: Named) -> Column:
+        is_whole = F.try_variant_get(named("_listed"), "$[1]", "string") == checksum(named)
+        return F.when(is_whole, F.try_variant_get(named("_listed"), "$[0]", "variant"))
+
+    return [
+        lambda named: {"_text": F.when(F.is_valid_utf8(string(named)), string(named))},
+        lambda named: {"_listed": listed(named)},
+        lambda named: {"_message": message(named)},
+        lambda named: {f"_v_{name}": member for name, member in members(named).items()},
+        lambda named: {f"_k_{name}": F.schema_of_variant(named(f"_v_{name}")) for name in members(named)},
+    ]
 
 
-def _close(records: DataFrame, values: DataFrame, fields: Sequence[str], *faults: list[Column]) -> DataFrame:
-    """The `records` with the message's `fields`, and the first of its faults as `reason` and `detail`.
+def _close(records: DataFrame, values: DataFrame, fields: Sequence[str], fault: Column) -> DataFrame:
+    """The `records` with the message's `fields`, and its fault as `reason` and `detail`."""
+    return unfolded(values, records.columns, F.struct(*fields, fault.alias("fault")), fields)
 
-    Faults are looked for in what has a value; what has none is judged by the caller.
-    """
-    fault = F.when(F.col("value").isNotNull(), F.coalesce(*(fault for group in faults for fault in group)))
+
+def unfolded(values: DataFrame, columns: Sequence[str], judged: Column, fields: Sequence[str]) -> DataFrame:
+    """These columns of `values`, the fields of the structure `judged`, and its `fault` as `reason` and `detail`."""
     # The detour over a list of one keeps the optimizer from pulling a filter on `reason` down through the projections:
     # each would be unfolded into the next, and planning would take half a minute.
-    judged = F.explode(F.array(F.struct(*fields, fault.alias("fault")))).alias("_judged")
-    return values.select(*records.columns, judged).select(
-        *records.columns,
+    return values.select(*columns, F.explode(F.array(judged)).alias("_judged")).select(
+        *columns,
         *(F.col(f"_judged.{field}") for field in fields),
         F.substring_index("_judged.fault", " ", 1).alias("reason"),
         F.regexp_replace("_judged.fault", "^[a-z0-9_]+ ", "").alias("detail"),
     )
 
 
-def _refuse_empty(judged: DataFrame) -> DataFrame:
-    """Refuse records without a value, on a topic where a tombstone says nothing."""
-    empty = F.col("value").isNull()
-    return judged.withColumns(
-        {
-            "reason": F.when(empty, str(Reason.NO_VALUE)).otherwise(F.col("reason")),
-            "detail": F.when(empty, "value").otherwise(F.col("detail")),
-        }
-    )
+def _first_fault(named: Named, *faults: list[Column]) -> Column:
+    """The first of the faults, which are looked for in what has a value; what has none is judged by the caller."""
+    return F.when(named("value").isNotNull(), F.coalesce(*(fault for group in faults for fault in group)))
 
 
-def _document_faults() -> list[Column]:
+def _or_no_value(named: Named, fault: Column) -> Column:
+    """`fault`, on a topic where a record without a value says nothing and is refused."""
+    return F.when(named("value").isNull(), f"{Reason.NO_VALUE} value").otherwise(fault)
+
+
+def _document_faults(named: Named) -> list[Column]:
     """Faults of a value as a whole."""
-    unread = F.col("_message").isNull()
+    unread = named("_message").isNull()
     # Only duplicate keys make a VARIANT fail on what another reader takes, as a field with the checksum after it.
-    end = F.xxhash64("value")
-    field = F.concat(F.lit('{"text":'), F.col("_text"), F.lit(',"end":'), end.cast("string"), F.lit("}"))
+    end = F.xxhash64(named("value"))
+    field = F.concat(F.lit('{"text":'), named("_text"), F.lit(',"end":'), end.cast("string"), F.lit("}"))
     lenient = F.from_json(field, "end BIGINT, _corrupt STRING", STRICT_JSON)
     is_json = lenient["_corrupt"].isNull() & (lenient["end"] == end)
     return [
-        _fault(F.col("_text").isNull(), Reason.INVALID_UTF8, "value"),
+        _fault(named("_text").isNull(), Reason.INVALID_UTF8, "value"),
         _fault(unread & is_json, Reason.DUPLICATE_KEY, "value"),
         _fault(unread, Reason.MALFORMED_JSON, "value"),
-        _fault(~F.schema_of_variant("_message").startswith("OBJECT"), Reason.NOT_AN_OBJECT, "value"),
+        _fault(~F.schema_of_variant(named("_message")).startswith("OBJECT"), Reason.NOT_AN_OBJECT, "value"),
     ]
 
 
-def _timestamp(micros: str) -> Column:
-    """A column of microseconds as TIMESTAMP; NULL for what no calendar of a client could hold."""
-    return F.timestamp_micros(F.when(F.col(micros).between(0, YEAR_10000 - 1), F.col(micros)))
+def _timestamp(micros: Column) -> Column:
+    """Microseconds as TIMESTAMP; NULL for what no calendar of a client could hold."""
+    return F.timestamp_micros(F.when(micros.between(0, YEAR_10000 - 1), micros))
 
 
-def _member(path: str) -> Column:
-    return F.try_variant_get("_message", f"$.{path}", "variant")
+def _member(path: str, named: Named = F.col) -> Column:
+    return F.try_variant_get(named("_message"), f"$.{path}", "variant")
 
 
 def _fault(condition: Column, reason: Reason, detail: str) -> Column:

@@ -85,6 +85,8 @@ def settings(home: Home) -> dict[str, str]:
             "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
         ),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # each column would be sent with the line of Python that made it, a tenth of what an increment costs (0013)
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
     }
 
 

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs import quarantine
 from spark_jobs.job import instant
+from spark_jobs.messages import READING
 from spark_jobs.streaming import readings
 from spark_jobs.streaming.heartbeat import now_utc
 from spark_jobs.streaming.limits import RefusalLimit
@@ -113,8 +114,10 @@ class Batch:
                 conflicts = None
                 counts = dict.fromkeys((readings.NEW, readings.DUPLICATE, readings.CONFLICT), 0)
                 if bounds:
-                    accepted = parsed.where("reason IS NULL").drop("headers", "reason", "detail")
-                    accepted = accepted.withColumn("minute", readings.minute_number(F.col("read_at")))
+                    # without the bytes of each record, which would be sorted along for the few that contradict others
+                    accepted = parsed.where("reason IS NULL").select(
+                        *READING, *readings.PLACE, readings.minute_number(F.col("read_at")).alias("minute")
+                    )
                     with report.phase("judge"):
                         held = readings.held(spark.table(f"{self.catalog}.{HEART_RATE}"), accepted, bounds)
                         rows = readings.judged(accepted, held).persist()
@@ -123,7 +126,7 @@ class Batch:
                     if counts[readings.NEW]:
                         deeds.append(writers.submit(self._heart_rate, report, rows, counts[readings.NEW]))
                     if counts[readings.CONFLICT]:
-                        conflicts = readings.conflicts(rows)
+                        conflicts = readings.conflicts(rows, parsed)
                 if seen.refused or conflicts is not None:
                     deeds.append(writers.submit(self._quarantine, report, spark, parsed, conflicts, seen))
                 for deed in deeds:

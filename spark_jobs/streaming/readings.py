@@ -14,10 +14,21 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from spark_jobs import slices
-from spark_jobs.messages import FUTURE, HIGHEST_BPM, LOWEST_BPM, MICROS, YEAR_2000, parse_readings
+from spark_jobs.messages import (
+    FUTURE,
+    HIGHEST_BPM,
+    LOWEST_BPM,
+    MICROS,
+    READING,
+    YEAR_2000,
+    read_strictly,
+    unfolded,
+)
 from spark_jobs.rules import average
 
 MINUTE = 60  # seconds
+
+PLACE = ("kafka_timestamp", "topic", "partition", "offset")
 
 KNOWN, NEW, DUPLICATE, CONFLICT = "known", "new", "duplicate", "conflicting_reading"
 
@@ -40,24 +51,14 @@ def parsed(records: DataFrame) -> DataFrame:
         .withColumn("_device_id", F.trim(F.col("_fields")[1]).cast("bigint"))
         .withColumn("_micros", (F.trim(F.col("_fields")[3]).cast("decimal(16,6)") * MICROS).cast("bigint"))
         .withColumn("_bpm", F.trim(F.col("_fields")[5]).cast("double"))
-        .drop("_fields")
-        .withColumn("_plain", F.coalesce(plain, F.lit(False)))
     )
-    # Without a value the strict rules have nothing to do; the rest goes through their dozen projections as one column.
-    strict = parse_readings(
-        short.select(
-            F.struct("*").alias("_short"), F.when(~F.col("_plain"), F.col("value")).alias("value"), "kafka_timestamp"
-        )
+    as_shaped = F.struct(
+        F.col("_device_id").alias("device_id"),
+        F.timestamp_micros("_micros").alias("read_at"),
+        F.col("_bpm").alias("bpm"),
+        F.lit(None).cast("string").alias("fault"),
     )
-    is_plain = F.col("_short._plain")
-    return strict.select(
-        *(F.col(f"_short.{column}") for column in records.columns),
-        F.when(is_plain, F.col("_short._device_id")).otherwise(F.col("device_id")).alias("device_id"),
-        F.when(is_plain, F.timestamp_micros("_short._micros")).otherwise(F.col("read_at")).alias("read_at"),
-        F.when(is_plain, F.col("_short._bpm")).otherwise(F.col("bpm")).alias("bpm"),
-        F.when(~is_plain, F.col("reason")).alias("reason"),
-        F.when(~is_plain, F.col("detail")).alias("detail"),
-    )
+    return unfolded(short, records.columns, F.when(plain, as_shaped).otherwise(read_strictly()), READING)
 
 
 def minute_number(read_at: Column) -> Column:
@@ -97,7 +98,7 @@ def held(silver: DataFrame, accepted: DataFrame, bounds: list[tuple[int, int]]) 
 def judged(accepted: DataFrame, held: DataFrame) -> DataFrame:
     """The readings that arrived, and of the same ones what the table holds, with `outcome`.
 
-    `accepted`: device_id, read_at, bpm, minute, topic, partition, offset, kafka_timestamp, key, value.
+    `accepted`: device_id, read_at, bpm, minute, and PLACE, which is when and where it arrived.
     What the table holds stands. Among the rest the first to arrive is `new`; the same value again is a `duplicate`,
     another value is a `conflicting_reading`.
     """
@@ -122,12 +123,13 @@ def new_readings(rows: DataFrame) -> DataFrame:
     return rows.where(F.col("outcome") == NEW).select("device_id", "read_at", "bpm")
 
 
-def conflicts(rows: DataFrame) -> DataFrame:
-    """Later readings of an instant whose value differs from the one that stands."""
+def conflicts(rows: DataFrame, records: DataFrame) -> DataFrame:
+    """Those of the `records` that are later readings of an instant whose value differs from the one that stands."""
     detail = F.format_string("%s bpm, but %s bpm arrived before", F.col("bpm"), F.col("standing_bpm"))
-    return rows.where(F.col("outcome") == CONFLICT).select(
-        "topic", "partition", "offset", F.col("outcome").alias("reason"), detail.alias("detail"), "key", "value"
+    found = rows.where(F.col("outcome") == CONFLICT).select(
+        *PLACE, F.col("outcome").alias("reason"), detail.alias("detail")
     )
+    return records.drop("reason", "detail").join(F.broadcast(found), list(PLACE))
 
 
 def trends(readings: DataFrame) -> DataFrame:
