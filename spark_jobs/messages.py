@@ -41,7 +41,9 @@ STRICT_JSON = {
 PROFILE_TEXTS = ("sex", "gender", "first_name", "last_name", "street_address", "city", "state", "zip")
 PROFILE = ("date_of_birth", *PROFILE_TEXTS)
 PROFILE_CHANGE = ("op", "user_id", *PROFILE, "changed_at", "position", "committed_at", "is_tombstone")
-READING = ("device_id", "read_at", "bpm")
+READING_FIELDS = ("device_id", "read_at", "bpm")
+PLACE = ("topic", "partition", "offset")  # what names a record
+NO_VALUE = f"{Reason.NO_VALUE} value"  # the fault of an empty record, on a topic where a tombstone says nothing
 
 Named = Callable[[str], Column]  # the column of that name: of the records, or of what has been made of them so far
 Step = Callable[[Named], Mapping[str, Column]]  # columns that are made of those before
@@ -52,56 +54,38 @@ def parse_readings(records: DataFrame) -> DataFrame:
 
     A reading more than 5 minutes later than its arrival (`kafka_timestamp`) is refused; it may be as old as 2000.
     """
-    return _close(records, _made(records, _reading_steps()), READING, _reading_fault(F.col))
+    return unfolded(records, records.columns, read_strictly(), READING_FIELDS)
 
 
 def read_strictly() -> Column:
-    """What `parse_readings` adds, as one column: STRUCT of READING and `fault` (`<reason> <detail>` or NULL).
+    """What `parse_readings` adds, as one column: STRUCT of READING_FIELDS and `fault` (`<reason> <detail>` or NULL).
 
     For where it is wanted of few rows among many: in one branch of a condition the other rows do not pay for it.
     """
+    names = ("device_id", "time", "heartrate")
 
-    def of(steps: Sequence[Step], named: Named) -> Column:
-        if not steps:
-            fields = (named(field).alias(field) for field in READING)
-            return F.struct(*fields, _reading_fault(named).alias("fault"))
-        made = steps[0](named)
-
-        def rest(row: Column) -> Column:
-            return of(steps[1:], lambda name: row[name] if name in made else named(name))
-
-        # a list of one, whose only element has a name in `rest` and is made once however often that names it
-        row = F.struct(*(column.alias(name) for name, column in made.items()))
-        return F.transform(F.array(row), rest)[0]
-
-    return of(_reading_steps(), F.col)
-
-
-def _reading_steps() -> list[Step]:
     def values(named: Named) -> dict[str, Column]:
-        device, time, heartrate = (Field(name, named) for name in ("device_id", "time", "heartrate"))
+        device, time, heartrate = (Field(name, named) for name in names)
         return {"device_id": device.integer, "_read_at": time.micros, "bpm": heartrate.double}
 
-    def members(named: Named) -> dict[str, Column]:
-        return {name: _member(name, named) for name in ("device_id", "time", "heartrate")}
+    def reading(named: Named) -> Column:
+        device, time, heartrate = (Field(name, named) for name in names)
+        micros, bpm = named("_read_at"), named("bpm")
+        fault = _first_fault(
+            named,
+            _document_faults(named),
+            device.id_faults,
+            time.time_faults(micros),
+            heartrate.number_faults,
+            [
+                _fault((bpm <= LOWEST_BPM) | (bpm > HIGHEST_BPM), Reason.OUT_OF_RANGE, "heartrate"),
+                _fault(micros > F.unix_micros(named("kafka_timestamp")) + FUTURE, Reason.TOO_FAR_IN_FUTURE, "time"),
+            ],
+        ).otherwise(NO_VALUE)
+        read_at = _timestamp(micros).alias("read_at")
+        return F.struct(named("device_id").alias("device_id"), read_at, bpm.alias("bpm"), fault.alias("fault"))
 
-    return [*_open(members), values, lambda named: {"read_at": _timestamp(named("_read_at"))}]
-
-
-def _reading_fault(named: Named) -> Column:
-    device, time, heartrate = (Field(name, named) for name in ("device_id", "time", "heartrate"))
-    read_at, bpm, arrived = named("_read_at"), named("bpm"), F.unix_micros(named("kafka_timestamp"))
-    faults = (
-        _document_faults(named),
-        device.id_faults,
-        time.time_faults(read_at),
-        heartrate.number_faults,
-        [
-            _fault((bpm <= LOWEST_BPM) | (bpm > HIGHEST_BPM), Reason.OUT_OF_RANGE, "heartrate"),
-            _fault(read_at > arrived + FUTURE, Reason.TOO_FAR_IN_FUTURE, "time"),
-        ],
-    )
-    return _or_no_value(named, _first_fault(named, *faults))
+    return _nested([*_open(lambda named: {name: _member(name, named) for name in names}), values], reading, F.col)
 
 
 def parse_workouts(records: DataFrame) -> DataFrame:
@@ -119,9 +103,8 @@ def parse_workouts(records: DataFrame) -> DataFrame:
         action.text_faults,
         [_fault(~F.col("action").isin("start", "stop"), Reason.UNKNOWN_ACTION, "action")],
         timestamp.time_faults(F.col("_occurred_at")),
-    )
-    fields = (*(field.name for field in ids), "action", "occurred_at")
-    return _close(records, values, fields, _or_no_value(F.col, fault))
+    ).otherwise(NO_VALUE)
+    return _close(records, values, (*(field.name for field in ids), "action", "occurred_at"), fault)
 
 
 def parse_profile_changes(records: DataFrame) -> DataFrame:
@@ -310,6 +293,20 @@ def _made(records: DataFrame, steps: Sequence[Step]) -> DataFrame:
     return reduce(lambda made, step: made.withColumns(dict(step(F.col))), steps, records)
 
 
+def _nested(steps: Sequence[Step], result: Callable[[Named], Column], named: Named) -> Column:
+    """`result` of what the steps make, as one column, which makes no others."""
+    if not steps:
+        return result(named)
+    made = steps[0](named)
+
+    def rest(row: Column) -> Column:
+        return _nested(steps[1:], result, lambda name: row[name] if name in made else named(name))
+
+    # a list of one, whose only element has a name in `rest` and is made once however often that names it
+    row = F.struct(*(column.alias(name) for name, column in made.items()))
+    return F.transform(F.array(row), rest)[0]
+
+
 def _open(members: Step) -> list[Step]:
     """Parse `value` into `_message` (NULL unless it is exactly one JSON value) and lay out its members for `Field`."""
 
@@ -355,13 +352,8 @@ def unfolded(values: DataFrame, columns: Sequence[str], judged: Column, fields: 
 
 
 def _first_fault(named: Named, *faults: list[Column]) -> Column:
-    """The first of the faults, which are looked for in what has a value; what has none is judged by the caller."""
+    """The first of the faults, which are looked for in what has a value: `otherwise` says what is wrong without one."""
     return F.when(named("value").isNotNull(), F.coalesce(*(fault for group in faults for fault in group)))
-
-
-def _or_no_value(named: Named, fault: Column) -> Column:
-    """`fault`, on a topic where a record without a value says nothing and is refused."""
-    return F.when(named("value").isNull(), f"{Reason.NO_VALUE} value").otherwise(fault)
 
 
 def _document_faults(named: Named) -> list[Column]:

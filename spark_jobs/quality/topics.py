@@ -15,13 +15,13 @@ from pyspark.sql import functions as F
 from spark_jobs import job, kafka
 from spark_jobs.bronze.kafka_multiplex import TARGET
 from spark_jobs.job import LastRun
+from spark_jobs.messages import PLACE
 from spark_jobs.quality import readings
 from spark_jobs.quality.comparison import Finding, compared, finding
 from spark_jobs.quality.pinned import Pinned
 from spark_jobs.quality.readings import Offsets
 
 WHAT = "kafka = bronze"
-PLACE = ("topic", "partition", "offset")
 CONTIGUOUS = (readings.TOPIC,)
 
 

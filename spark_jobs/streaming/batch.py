@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs import quarantine
 from spark_jobs.job import instant
-from spark_jobs.messages import READING
+from spark_jobs.messages import PLACE, READING_FIELDS
 from spark_jobs.streaming import readings
 from spark_jobs.streaming.heartbeat import now_utc
 from spark_jobs.streaming.limits import RefusalLimit
@@ -116,7 +116,10 @@ class Batch:
                 if bounds:
                     # without the bytes of each record, which would be sorted along for the few that contradict others
                     accepted = parsed.where("reason IS NULL").select(
-                        *READING, *readings.PLACE, readings.minute_number(F.col("read_at")).alias("minute")
+                        *READING_FIELDS,
+                        *PLACE,
+                        "kafka_timestamp",
+                        readings.minute_number(F.col("read_at")).alias("minute"),
                     )
                     with report.phase("judge"):
                         held = readings.held(spark.table(f"{self.catalog}.{HEART_RATE}"), accepted, bounds)
@@ -158,8 +161,7 @@ class Batch:
             held = spark.table(f"{self.catalog}.{MULTIPLEX}").where(
                 F.col("offset").between(seen.first_offset, seen.last_offset)
             )
-            place = ["topic", "partition", "offset"]
-            records = records.join(held.select(*place), place, "anti").select(*records.columns)
+            records = records.join(held.select(*PLACE), list(PLACE), "anti").select(*records.columns)
         with report.phase("multiplex"):
             _append(records, f"{self.catalog}.{MULTIPLEX}", seen.records)
 

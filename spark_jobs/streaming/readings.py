@@ -19,7 +19,8 @@ from spark_jobs.messages import (
     HIGHEST_BPM,
     LOWEST_BPM,
     MICROS,
-    READING,
+    PLACE,
+    READING_FIELDS,
     YEAR_2000,
     read_strictly,
     unfolded,
@@ -27,8 +28,6 @@ from spark_jobs.messages import (
 from spark_jobs.rules import average
 
 MINUTE = 60  # seconds
-
-PLACE = ("kafka_timestamp", "topic", "partition", "offset")
 
 KNOWN, NEW, DUPLICATE, CONFLICT = "known", "new", "duplicate", "conflicting_reading"
 
@@ -58,7 +57,7 @@ def parsed(records: DataFrame) -> DataFrame:
         F.col("_bpm").alias("bpm"),
         F.lit(None).cast("string").alias("fault"),
     )
-    return unfolded(short, records.columns, F.when(plain, as_shaped).otherwise(read_strictly()), READING)
+    return unfolded(short, records.columns, F.when(plain, as_shaped).otherwise(read_strictly()), READING_FIELDS)
 
 
 def minute_number(read_at: Column) -> Column:
@@ -89,7 +88,7 @@ def held(silver: DataFrame, accepted: DataFrame, bounds: list[tuple[int, int]]) 
     touched = accepted.select("device_id", "minute").distinct()  # few, so that they can go to where the rows are
     return (
         silver.where(within("read_at", bounds))
-        .select("device_id", "read_at", "bpm", minute_number(F.col("read_at")).alias("minute"))
+        .select(*READING_FIELDS, minute_number(F.col("read_at")).alias("minute"))
         .join(F.broadcast(touched), ["device_id", "minute"], "left_semi")
         .localCheckpoint()
     )
@@ -98,7 +97,7 @@ def held(silver: DataFrame, accepted: DataFrame, bounds: list[tuple[int, int]]) 
 def judged(accepted: DataFrame, held: DataFrame) -> DataFrame:
     """The readings that arrived, and of the same ones what the table holds, with `outcome`.
 
-    `accepted`: device_id, read_at, bpm, minute, and PLACE, which is when and where it arrived.
+    `accepted`: device_id, read_at, bpm, minute, topic, partition, offset, kafka_timestamp.
     What the table holds stands. Among the rest the first to arrive is `new`; the same value again is a `duplicate`,
     another value is a `conflicting_reading`.
     """
@@ -120,7 +119,7 @@ def judged(accepted: DataFrame, held: DataFrame) -> DataFrame:
 
 def new_readings(rows: DataFrame) -> DataFrame:
     """The rows that silver.heart_rate gains."""
-    return rows.where(F.col("outcome") == NEW).select("device_id", "read_at", "bpm")
+    return rows.where(F.col("outcome") == NEW).select(*READING_FIELDS)
 
 
 def conflicts(rows: DataFrame, records: DataFrame) -> DataFrame:
