@@ -253,6 +253,13 @@ MUTATIONS = (
         (f"{BATCH}::test_whatever_the_batches_the_tables_are_the_oracles",),
     ),
     Mutation(
+        "of a minute's many devices only some are looked up",
+        "spark_jobs/streaming/readings.py",
+        "devices if len(devices) <= FEW_DEVICES else None",
+        "devices",
+        (f"{BATCH}::test_what_the_table_holds_of_few_or_of_many_devices_of_a_minute_is_known_when_it_comes_again",),
+    ),
+    Mutation(
         "the trend of a minute forgets what was there",
         "spark_jobs/streaming/readings.py",
         'held.select(*wanted).union(rows.where(F.col("outcome") == NEW).select(*wanted))',

@@ -5,8 +5,13 @@ from __future__ import annotations
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-# Files that OPTIMIZE has brought to this size are left alone, so its cost is bounded by what is new.
+# Files that OPTIMIZE has brought to this size are left alone, so its cost is bounded by what is new. In a file rows lie
+# as the table is clustered, in small groups and pages with bounds of their own: who looks for few devices or minutes
+# reads those (docs/decisions/0014).
 SETTINGS = {
+    "spark.databricks.io.skipping.mdc.sortWithinFiles": "true",
+    "parquet.block.size": str(2 << 20),
+    "parquet.page.row.count.limit": "1000",
     "spark.databricks.delta.optimize.minFileSize": str(16 << 20),
     "spark.databricks.delta.optimize.maxFileSize": str(32 << 20),
     "spark.databricks.delta.optimize.clustering.mergeStrategy.minCubeSize.threshold": str(64 << 20),

@@ -19,6 +19,7 @@ from spark_jobs.messages import PLACE, READING_FIELDS
 from spark_jobs.streaming import readings
 from spark_jobs.streaming.heartbeat import now_utc
 from spark_jobs.streaming.limits import RefusalLimit
+from spark_jobs.streaming.readings import Span
 
 MULTIPLEX, HEART_RATE, TRENDS = "bronze.kafka_multiplex", "silver.heart_rate", "gold.bpm_trends"
 RECORD = ("topic", "partition", "offset", "kafka_timestamp", "key", "value", "headers")
@@ -27,6 +28,31 @@ ROWS_PER_FILE = 100_000  # a smaller batch makes one file a table
 
 class Paused(Exception):
     """A batch that was not begun, because too much of it would be refused."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a batch brings: how many records, their first and last offset, the latest event time among the accepted
+    (microseconds), and what the accepted touch."""
+
+    records: int
+    refused: int
+    first_offset: int
+    last_offset: int
+    front: int | None
+    spans: list[Span]
+
+    @classmethod
+    def of(cls, parsed: DataFrame) -> Seen:
+        rows = readings.by_minute(parsed).collect()
+        return cls(
+            records=sum(row.records for row in rows),
+            refused=sum(row.refused for row in rows),
+            first_offset=min((row.first_offset for row in rows), default=0),
+            last_offset=max((row.last_offset for row in rows), default=0),
+            front=max((row.front for row in rows if row.front is not None), default=None),
+            spans=readings.spans({row.minute: row.devices for row in rows if row.minute is not None}),
+        )
 
 
 @dataclass
@@ -95,25 +121,15 @@ class Batch:
         rows = None
         try:
             with report.phase("parse"):
-                seen = parsed.agg(
-                    F.count("*").alias("records"),
-                    F.count("reason").alias("refused"),
-                    F.min("offset").alias("first_offset"),
-                    F.max("offset").alias("last_offset"),
-                    F.unix_micros(F.max(F.when(F.col("reason").isNull(), F.col("read_at")))).alias("front"),
-                    F.collect_set(F.when(F.col("reason").isNull(), readings.minute_number(F.col("read_at")))).alias(
-                        "minutes"
-                    ),
-                ).collect()[0]
+                seen = Seen.of(parsed)
             if why := self.limit.exceeded_by(seen.records, seen.refused):
                 raise Paused(f"{why}; batch {number} was not begun.")
-            bounds = readings.ranges(seen.minutes)
             report.front = None if seen.front is None else instant(seen.front)
             with ThreadPoolExecutor(4, "write") as writers:
                 deeds = [writers.submit(self._multiplex, report, spark, parsed, seen)]
                 conflicts = None
                 counts = dict.fromkeys((readings.NEW, readings.DUPLICATE, readings.CONFLICT), 0)
-                if bounds:
+                if seen.spans:
                     # without the bytes of each record, which would be sorted along for the few that contradict others
                     accepted = parsed.where("reason IS NULL").select(
                         *READING_FIELDS,
@@ -122,9 +138,9 @@ class Batch:
                         readings.minute_number(F.col("read_at")).alias("minute"),
                     )
                     with report.phase("judge"):
-                        held = readings.held(spark.table(f"{self.catalog}.{HEART_RATE}"), accepted, bounds)
+                        held = readings.held(spark.table(f"{self.catalog}.{HEART_RATE}"), accepted, seen.spans)
                         rows = readings.judged(accepted, held).persist()
-                        deeds.append(writers.submit(self._trends, report, rows, held, bounds))
+                        deeds.append(writers.submit(self._trends, report, rows, held, seen.spans))
                         counts |= {row.outcome: row["count"] for row in rows.groupBy("outcome").count().collect()}
                     if counts[readings.NEW]:
                         deeds.append(writers.submit(self._heart_rate, report, rows, counts[readings.NEW]))
@@ -147,11 +163,11 @@ class Batch:
         report.finished_at = self.clock()
         return report
 
-    def _may_be_held(self, seen: Any) -> bool:
+    def _may_be_held(self, seen: Seen) -> bool:
         """Whether a checkpoint that is no more may have written some of a batch's records."""
         return bool(seen.records and seen.first_offset <= self.held_to)  # the first of an empty topic has no records
 
-    def _multiplex(self, report: Report, spark: SparkSession, parsed: DataFrame, seen: Any) -> None:
+    def _multiplex(self, report: Report, spark: SparkSession, parsed: DataFrame, seen: Seen) -> None:
         records = parsed.select(
             *RECORD,
             F.lit(report.started_at).alias("ingested_at"),
@@ -170,7 +186,7 @@ class Batch:
             _append(readings.new_readings(rows), f"{self.catalog}.{HEART_RATE}", new)
 
     def _quarantine(
-        self, report: Report, spark: SparkSession, parsed: DataFrame, conflicts: DataFrame | None, seen: Any
+        self, report: Report, spark: SparkSession, parsed: DataFrame, conflicts: DataFrame | None, seen: Seen
     ) -> None:
         refused = quarantine.refused_records(parsed)
         if conflicts is not None:
@@ -182,7 +198,7 @@ class Batch:
             self.register(quarantine.QUARANTINE)
             quarantine.append(spark, self.catalog, refused, among)
 
-    def _trends(self, report: Report, rows: DataFrame, held: DataFrame, bounds: list[tuple[int, int]]) -> None:
+    def _trends(self, report: Report, rows: DataFrame, held: DataFrame, spans: list[Span]) -> None:
         """Recompute the touched minutes and write those that differ; only touched files are read."""
         readings.trends(readings.standing(rows, held)).createOrReplaceTempView("touched_trends")
         columns = ("min_bpm", "avg_bpm", "max_bpm", "readings")
@@ -191,7 +207,7 @@ class Batch:
             rows.sparkSession.sql(
                 f"MERGE INTO {self.catalog}.{TRENDS} AS held USING touched_trends AS touched"
                 f" ON held.device_id = touched.device_id AND held.minute = touched.minute"
-                f" AND ({readings.within('held.minute', bounds)})"
+                f" AND ({readings.within(spans, 'held.minute', 'held.device_id')})"
                 f" WHEN MATCHED AND ({differs}) THEN UPDATE SET *"
                 f" WHEN NOT MATCHED THEN INSERT *"
             ).collect()

@@ -75,6 +75,10 @@ SESSION = {
     "spark.sql.adaptive.enabled": "false",
     "spark.databricks.delta.snapshotPartitions": "2",
     "spark.sql.streaming.noDataProgressEventInterval": "2000",
+    # devices that are named are looked up one by one in a file's pages, not as the range from the least to the greatest
+    "spark.sql.parquet.pushdown.inFilterThreshold": str(readings.FEW_DEVICES),
+    # a batch of an outage touches more minutes than Spark would count in memory
+    "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "100000",
     **packing.SETTINGS,
 }
 

@@ -7,7 +7,8 @@ own rows in the table, changes nothing and completes what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pyspark.sql import Column, DataFrame, Window
@@ -28,6 +29,7 @@ from spark_jobs.messages import (
 from spark_jobs.rules import average
 
 MINUTE = 60  # seconds
+FEW_DEVICES = 64  # of a span of minutes, which are named, so that the rows of all others are not read
 
 KNOWN, NEW, DUPLICATE, CONFLICT = "known", "new", "duplicate", "conflicting_reading"
 
@@ -65,29 +67,70 @@ def minute_number(read_at: Column) -> Column:
     return F.floor(F.unix_seconds(read_at) / F.lit(MINUTE)).cast("bigint")
 
 
-def ranges(minutes: Iterable[int]) -> list[tuple[int, int]]:
-    """A few half-open ranges of minute numbers that cover `minutes`."""
-    return slices.ranges((minute, minute + 1) for minute in minutes)
+def by_minute(parsed: DataFrame) -> DataFrame:
+    """Records -> one row a minute of accepted readings, and one (`minute` NULL) of the refused: minute, records,
+    refused, first_offset, last_offset, front (microseconds) and `devices`, some of them when they are not few."""
+    is_accepted = F.col("reason").isNull()
+    devices = F.collect_set(F.when(is_accepted, F.col("device_id")))
+    return parsed.groupBy(F.when(is_accepted, minute_number(F.col("read_at"))).alias("minute")).agg(
+        F.count("*").alias("records"),
+        F.count("reason").alias("refused"),
+        F.min("offset").alias("first_offset"),
+        F.max("offset").alias("last_offset"),
+        F.unix_micros(F.max(F.when(is_accepted, F.col("read_at")))).alias("front"),
+        F.slice(devices, 1, FEW_DEVICES + 1).alias("devices"),
+    )
 
 
-def within(column: str, bounds: Iterable[tuple[int, int]]) -> str:
-    """SQL condition: `column` (a TIMESTAMP) lies in one of the ranges. Literals, because only those skip files."""
-    return " OR ".join(f"({column} >= {_start(low)} AND {column} < {_start(high)})" for low, high in bounds)
+@dataclass(frozen=True)
+class Span:
+    """Minutes (numbers) from `first` to before `end`, and the devices that matter there; None: any."""
+
+    first: int
+    end: int
+    devices: frozenset[int] | None = None
+
+
+def spans(touched: Mapping[int, Collection[int]]) -> list[Span]:
+    """A few spans that cover the minutes in `touched`, each with its devices.
+
+    Most readings are of the last minutes and of all devices; the late ones are of few devices each.
+    """
+    found = []
+    for first, end in slices.ranges((minute, minute + 1) for minute in touched):
+        there = (devices for minute, devices in touched.items() if first <= minute < end)
+        devices: frozenset[int] = frozenset().union(*there)
+        found.append(Span(first, end, devices if len(devices) <= FEW_DEVICES else None))
+    return found
+
+
+def within(found: Iterable[Span], moment: str, device: str) -> str:
+    """SQL condition: the columns `moment` (a TIMESTAMP) and `device` lie in a span. Literals, because only those skip
+    files."""
+    return " OR ".join(f"({' AND '.join(_limits(span, moment, device))})" for span in found)
+
+
+def _limits(span: Span, moment: str, device: str) -> Iterable[str]:
+    yield f"{moment} >= {_start(span.first)}"
+    yield f"{moment} < {_start(span.end)}"
+    if span.devices is not None:
+        yield f"{device} IN ({', '.join(map(slices.literal, sorted(span.devices)))})"
 
 
 def _start(minute: int) -> str:
     return slices.literal(datetime.fromtimestamp(minute * MINUTE, UTC))
 
 
-def held(silver: DataFrame, accepted: DataFrame, bounds: list[tuple[int, int]]) -> DataFrame:
-    """What the table holds of the devices and minutes in `accepted`: device_id, read_at, bpm, minute.
+def held(silver: DataFrame, accepted: DataFrame, found: list[Span]) -> DataFrame:
+    """What the table holds of the devices and minutes in `accepted`, which lie in the spans `found`: device_id,
+    read_at, bpm, minute.
 
     Read now, whatever is written before it is used, and cut off from the table: when a table is written, Spark drops
     what it has kept of anything that is made of it.
     """
     touched = accepted.select("device_id", "minute").distinct()  # few, so that they can go to where the rows are
     return (
-        silver.where(within("read_at", bounds))
+        silver.where(within(found, "read_at", "device_id"))
         .select(*READING_FIELDS, minute_number(F.col("read_at")).alias("minute"))
         .join(F.broadcast(touched), ["device_id", "minute"], "left_semi")
         .localCheckpoint()

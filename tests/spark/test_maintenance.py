@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pyarrow import parquet as pq
+from pyspark.sql import functions as F
+
+from spark_jobs import packing
 from tests.oracle import RegistrationVersion, World, at
 from tests.spark.pipeline import Pipeline
 
@@ -43,3 +47,26 @@ def test_files_become_few_and_rows_stay(pipeline: Pipeline) -> None:
     arrive(pipeline, range(5, 6))
     assert sorted(row["user_id"] for row in pipeline.rows("silver.users")) == [1, 2, 3, 4, 5]
     assert pipeline.outcome("silver.users")["mode"] == "incremental", "it had read all that is gone"
+
+
+def test_in_a_packed_file_rows_of_a_device_lie_together(pipeline: Pipeline) -> None:
+    """Whoever looks for a few devices reads a few groups of rows, whatever order the readings came in."""
+    spark, table = pipeline.spark, "spark_catalog.silver.heart_rate"
+    shuffled = spark.range(600_000).select(
+        (F.col("id") % 1000).alias("device_id"),
+        F.timestamp_micros(F.lit(START) + F.col("id") * 1000).alias("read_at"),
+        (60 + F.rand(1) * 100).alias("bpm"),
+    )
+    shuffled.writeTo(table).append()
+    before = spark.table(table).agg(F.sum("device_id"), F.sum("bpm")).collect()
+    packing.configure(spark)
+    packing.pack(spark, table)
+    [packed] = spark.table(table).inputFiles()
+    groups = pq.ParquetFile(packed.removeprefix("file://")).metadata
+    spreads = []
+    for number in range(groups.num_row_groups):
+        ends = groups.row_group(number).column(0).statistics
+        spreads.append(ends.max - ends.min)
+    assert len(spreads) > 1 and min(spreads) < 999 * 0.6, "with the order of arrival each group has all devices"
+    after = spark.table(table).agg(F.sum("device_id"), F.sum("bpm")).collect()
+    assert after[0][0] == before[0][0] and abs(after[0][1] - before[0][1]) < 1e-3

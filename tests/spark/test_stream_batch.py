@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs.messages import parse_readings
 from spark_jobs.streaming import readings
-from spark_jobs.streaming.batch import Batch, Paused
+from spark_jobs.streaming.batch import Batch, Paused, Seen
 from spark_jobs.streaming.bpm import newest_held
 from spark_jobs.streaming.limits import RefusalLimit
 from tests.oracle.facts import Reading, Refusal, instant
@@ -162,6 +162,19 @@ def test_a_new_checkpoint_after_a_batch_that_only_wrote_its_refused_records_refu
     assert found(pipeline) == expected(rows)
 
 
+@pytest.mark.parametrize("devices", [readings.FEW_DEVICES, readings.FEW_DEVICES + 2])
+def test_what_the_table_holds_of_few_or_of_many_devices_of_a_minute_is_known_when_it_comes_again(
+    write: Callable[..., Any], pipeline: Pipeline, devices: int
+) -> None:
+    minute = [message(device, 1_709_287_200 + 0.25 * device, 70) for device in range(devices)]
+    end_of_it = [message(device, 1_709_287_259, 80) for device in range(devices)]
+    rows = records([*minute, *end_of_it, *minute])
+    write(rows[:devices], 0)
+    write(rows[devices:], 1)
+    assert found(pipeline) == expected(rows)
+    assert len(pipeline.rows("silver.heart_rate")) == 2 * devices
+
+
 def test_what_a_batch_found_stays_as_it_was_when_the_new_readings_are_written(
     spark: SparkSession, write: Callable[..., Any], pipeline: Pipeline
 ) -> None:
@@ -169,8 +182,8 @@ def test_what_a_batch_found_stays_as_it_was_when_the_new_readings_are_written(
     write(rows[:60], 0)
     accepted = readings.parsed(spark.createDataFrame(rows[60:], SCHEMA)).where("reason IS NULL")
     accepted = accepted.withColumn("minute", readings.minute_number(F.col("read_at"))).localCheckpoint()
-    touched = [row.minute for row in accepted.select("minute").collect()]
-    held = readings.held(spark.table("spark_catalog.silver.heart_rate"), accepted, readings.ranges(touched))
+    spans = Seen.of(accepted).spans
+    held = readings.held(spark.table("spark_catalog.silver.heart_rate"), accepted, spans)
     judged = readings.judged(accepted, held).persist()
 
     def found() -> tuple[list[Any], list[Any]]:
@@ -186,7 +199,7 @@ def test_what_a_batch_found_stays_as_it_was_when_the_new_readings_are_written(
     readings.new_readings(judged).writeTo("spark_catalog.silver.heart_rate").append()
     assert found() == before
     judged.unpersist()
-    minutes = set(touched)
+    minutes = {minute for span in spans for minute in range(span.first, span.end)}
     in_table = [row for row in pipeline.rows("silver.heart_rate") if row["read_at"].timestamp() // 60 in minutes]
     assert sorted(row["bpm"] for row in in_table) == sorted(bpm for _, _, bpm in before[1])
 
