@@ -89,6 +89,8 @@ def train(session: SparkSession, folder: Path) -> None:
 
 def train_stream(session: SparkSession, folder: Path, batches: int) -> None:
     """Do what the stream does with a batch, so often, in tables below `folder`."""
+    import pyarrow as pa
+
     from spark_jobs.declarations import register
     from spark_jobs.platform import Platform
     from spark_jobs.streaming import batch, bpm, readings
@@ -105,9 +107,10 @@ def train_stream(session: SparkSession, folder: Path, batches: int) -> None:
     )
     writer = batch.Batch("spark_catalog", transaction="training")
     for number in range(batches):
-        given = [(number * len(MESSAGES) + place, message) for place, message in enumerate(MESSAGES)]
-        records = session.createDataFrame(given, "offset BIGINT, value STRING").selectExpr(*columns)
-        writer.write(readings.parsed(records), number)
+        offsets = range(number * len(MESSAGES), (number + 1) * len(MESSAGES))
+        # an Arrow table: to read Python's rows Spark would start processes of Python
+        records = session.createDataFrame(pa.table({"offset": list(offsets), "value": list(MESSAGES)}))
+        writer.write(readings.parsed(records.selectExpr(*columns)), number)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -323,7 +324,10 @@ class Stretch:
         spark = self._job.spark
         try:
             self._job.register(PROGRESS)
-            spark.createDataFrame([row], spark.table(table).schema).writeTo(table).append()
+            # as a document: Spark would read Python's rows by processes of Python, which stay
+            document, schema = json.dumps(row, default=datetime.isoformat), spark.table(table).schema
+            said = F.from_json(F.lit(document), schema, {"mode": "FAILFAST"})
+            spark.range(1).select(said.alias("row")).select("row.*").writeTo(table).append()
         except Exception:  # a record for later; the stream does not end for it
             logger.exception("The progress of batches %s to %s is not recorded.", row["first_batch"], row["last_batch"])
 
