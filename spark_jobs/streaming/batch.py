@@ -45,13 +45,14 @@ class Seen:
     @classmethod
     def of(cls, parsed: DataFrame) -> Seen:
         rows = readings.by_minute(parsed).collect()
+        accepted = [row for row in rows if row.minute is not None]
         return cls(
             records=sum(row.records for row in rows),
             refused=sum(row.refused for row in rows),
             first_offset=min((row.first_offset for row in rows), default=0),
             last_offset=max((row.last_offset for row in rows), default=0),
-            front=max((row.front for row in rows if row.front is not None), default=None),
-            spans=readings.spans({row.minute: row.devices for row in rows if row.minute is not None}),
+            front=max((row.front for row in accepted), default=None),
+            spans=readings.spans({row.minute: row.devices for row in accepted}),
         )
 
 

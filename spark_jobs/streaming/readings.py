@@ -69,16 +69,16 @@ def minute_number(read_at: Column) -> Column:
 
 def by_minute(parsed: DataFrame) -> DataFrame:
     """Records -> one row a minute of accepted readings, and one (`minute` NULL) of the refused: minute, records,
-    refused, first_offset, last_offset, front (microseconds) and `devices`, some of them when they are not few."""
-    is_accepted = F.col("reason").isNull()
-    devices = F.collect_set(F.when(is_accepted, F.col("device_id")))
-    return parsed.groupBy(F.when(is_accepted, minute_number(F.col("read_at"))).alias("minute")).agg(
+    refused, first_offset, last_offset, front (latest event time, microseconds) and `devices`, some of them when they
+    are not few."""
+    minute = F.when(F.col("reason").isNull(), minute_number(F.col("read_at")))
+    return parsed.groupBy(minute.alias("minute")).agg(
         F.count("*").alias("records"),
         F.count("reason").alias("refused"),
         F.min("offset").alias("first_offset"),
         F.max("offset").alias("last_offset"),
-        F.unix_micros(F.max(F.when(is_accepted, F.col("read_at")))).alias("front"),
-        F.slice(devices, 1, FEW_DEVICES + 1).alias("devices"),
+        F.unix_micros(F.max("read_at")).alias("front"),
+        F.slice(F.collect_set("device_id"), 1, FEW_DEVICES + 1).alias("devices"),
     )
 
 
