@@ -43,6 +43,7 @@ class Limits:
     keep_days: int = 60
     turn_seconds: float = 0.1
     standby_seconds: float = 15.0  # how long an always-on task runs before a driver is warmed for its next attempt
+    standby_gives_way_seconds: float = 60.0  # and how long until that one no more gives way to it, which has caught up
 
     @classmethod
     def from_environment(cls) -> Limits:
@@ -542,13 +543,13 @@ class Engine:
         wanted = [task for run in runs for task in self._always_on(run, now)]
         if wanted:
             self.standby_wanted_ms = now
-            chosen = next((task for task in wanted if self.standby.is_made_for(*task)), wanted[0])
-            self.standby.keep(*chosen)
+            chosen, since_ms = next(((made, ms) for made, ms in wanted if self.standby.is_made_for(*made)), wanted[0])
+            self.standby.keep(*chosen, gives_way=now < since_ms + 1000 * self.limits.standby_gives_way_seconds)
         elif now - self.standby_wanted_ms > STANDBY_IDLE_MS:
             self.standby.end()
 
-    def _always_on(self, run: Run, now: int) -> Iterator[tuple[str, dict[str, str]]]:
-        """File and environment of tasks that are to run for ever, and have for a while."""
+    def _always_on(self, run: Run, now: int) -> Iterator[tuple[tuple[str, dict[str, str]], int]]:
+        """File and environment of tasks that are to run for ever, and have for a while; and since when (epoch ms)."""
         newest = states.latest(self.store.attempts(run.id))
         for key, attempt in newest.items():
             task = run.task(key)
@@ -558,7 +559,8 @@ class Engine:
                 values = self.reference_values(run, attempt, newest)
                 file = references.substitute(task["spark_python_task"]["python_file"], values)
                 with suppress(compute.LaunchError):  # it would be no use then
-                    yield str(compute.python_file(file, self.home)), compute.environment_of(self.home, cluster, "")
+                    python_file = str(compute.python_file(file, self.home))
+                    yield (python_file, compute.environment_of(self.home, cluster, "")), attempt.start_ms
 
     def _serverless_in_use(self) -> int:
         return sum(bool(attempt.session_id) for attempt in self._started())

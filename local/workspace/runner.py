@@ -28,8 +28,10 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LEFTOVER_SECONDS = 5.0  # a JVM whose Python has ended ends by itself within this time
-# What `bell` tells one that stands by: become the job (also when it was stopped), go, stop for now, go on.
-CALL, GO, PAUSE, RESUME = b"c", b"g", b"p", b"r"
+# What `bell` tells one that stands by: become the job (also when it was stopped), go, stop for now, go on with what
+# others leave of the machine's time, go on with as much of it as they get.
+CALL, GO, PAUSE, GIVE_WAY, GO_AHEAD = b"c", b"g", b"p", b"w", b"a"
+GIVES_WAY = 10  # gets a tenth of what the driver at work gets, which may be catching up (docs/decisions/0012, 0015)
 WATCHED = {signal.SIGTERM, signal.SIGCHLD}
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,12 +52,12 @@ def claim(folder: Path) -> int | None:
     return descriptor
 
 
-def session_gives_way(nice: int) -> None:
+def session_gives_way(nice: int, process: int | str = "self") -> None:
     """Lets other sessions go first where there are few cores. Linux shares time out among sessions, each with a
     niceness of its own (sched(7), autogroup); that of a process counts only within its session."""
     for _ in range(20):
         try:
-            Path("/proc/self/autogroup").write_text(str(nice))
+            Path(f"/proc/{process}/autogroup").write_text(str(nice))
         except BlockingIOError:  # Linux takes ten such changes a second from all users together
             time.sleep(0.1)
         except OSError:  # a system that does not
@@ -170,13 +172,18 @@ def stand_by(argv: list[str], folder: Path) -> subprocess.Popen[bytes] | None:
     it), when it has ended (its log says why), or when a server has taken the attempt that it was to become."""
     bell = os.open(folder / "bell", os.O_RDWR)  # for writing too: whoever rings may come and go
     waiting = start(argv, folder, stdin=subprocess.PIPE)
+    session_gives_way(GIVES_WAY, waiting.pid)
     rung = b""
     while rung not in (CALL, GO) and ending(waiting.pid) is None and not (folder / "runner").exists():
         if select.select([bell], [], [], 1)[0]:
             rung = os.read(bell, 1)
-            if rung in (PAUSE, RESUME):
-                os.killpg(waiting.pid, signal.SIGSTOP if rung == PAUSE else signal.SIGCONT)
+            if rung == PAUSE:
+                os.killpg(waiting.pid, signal.SIGSTOP)
+            elif rung in (GIVE_WAY, GO_AHEAD):
+                session_gives_way(GIVES_WAY if rung == GIVE_WAY else 0, waiting.pid)
+                os.killpg(waiting.pid, signal.SIGCONT)
     if rung == CALL and ending(waiting.pid) is None:
+        session_gives_way(0, waiting.pid)
         os.killpg(waiting.pid, signal.SIGCONT)
         return waiting
     os.killpg(waiting.pid, signal.SIGKILL)

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local.home import REPO
-from local.workspace.runner import session_gives_way
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -34,7 +33,6 @@ BATCHES = 2
 BREAK_OFF_SECONDS = 10.0  # in which Spark, told to stop, has ended what it did
 TASKS = "Executor task launch worker"  # how Spark's threads are called that run tasks
 COLLECTIONS = 5
-GIVES_WAY = 10  # while it warms itself, more than batch jobs do: the driver at work may be catching up (decision 0012)
 
 
 def warm_up() -> None:
@@ -66,7 +64,6 @@ def warm_up() -> None:
 def break_off(session: SparkSession, training: Future[None]) -> None:
     """End the training where it is, without a word of what breaks. One that cannot be ended in time ends this process:
     the attempt after it starts cold."""
-    session_gives_way(0)
     too_late = threading.Timer(BREAK_OFF_SECONDS, os._exit, (1,))
     too_late.start()
     try:
@@ -138,10 +135,8 @@ def become(file: str, parameters: list[str]) -> None:
 
 
 def stand_by(file: str) -> None:
-    session_gives_way(GIVES_WAY)
     warm_up()
     forget_own_code()
-    session_gives_way(0)
     Path("ready").touch()
     is_called()
     called = sys.stdin.readline()

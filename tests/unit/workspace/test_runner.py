@@ -67,8 +67,10 @@ import json, os, pathlib, sys
 print("warming", flush=True)
 pathlib.Path("ready").touch()
 called = sys.stdin.readline()
-print("as", os.getpid(), *json.loads(called))
+told = [pathlib.Path(file).read_text() if "autogroup" in file else file for file in json.loads(called)]
+print("as", os.getpid(), *told)
 """
+PATIENT = {"nice": 0, "timeout_seconds": 0, "grace_seconds": 1}
 
 
 def stand_by(folder: Path) -> subprocess.Popen[bytes]:
@@ -82,7 +84,7 @@ def stand_by(folder: Path) -> subprocess.Popen[bytes]:
 
 def test_what_stands_by_becomes_the_job_that_is_asked_for_and_its_log_begins_then(tmp_path: Path) -> None:
     waiting = stand_by(tmp_path / "standby")
-    spec = {"argv": ["python", "job.py", "--name", "a b"], "nice": 0, "timeout_seconds": 0, "grace_seconds": 1}
+    spec = {"argv": ["python", "job.py", "--name", "a b"]} | PATIENT
     (tmp_path / "standby" / "spec.json").write_text(json.dumps(spec))
     assert not (tmp_path / "standby" / "runner").exists()  # nobody's attempt yet
     (tmp_path / "standby" / "bell").write_bytes(runner.CALL)
@@ -119,6 +121,29 @@ def test_what_stands_by_for_an_attempt_that_a_server_has_taken_is_no_use(tmp_pat
     assert waiting.wait(30) == 0
     assert not Path(f"/proc/{child}").exists()
     assert (tmp_path / "standby" / "runner").exists()
+
+
+@pytest.mark.skipif(not AUTOGROUP.exists(), reason="processor time is not shared out among sessions")
+def test_what_stands_by_gives_way_until_it_is_told_to_go_ahead_or_called(tmp_path: Path) -> None:
+    folder = tmp_path / "standby"
+    waiting = stand_by(folder)
+    [child] = children(waiting.pid)
+
+    def until_nice(nice: int) -> None:
+        until(lambda: Path(f"/proc/{child}/autogroup").read_text().split()[-1] == str(nice))
+
+    until_nice(runner.GIVES_WAY)
+    (folder / "bell").write_bytes(runner.GO_AHEAD)
+    until_nice(0)
+    (folder / "bell").write_bytes(runner.PAUSE)
+    until(lambda: psutil.Process(child).status() == psutil.STATUS_STOPPED)
+    (folder / "bell").write_bytes(runner.GIVE_WAY)
+    until(lambda: psutil.Process(child).status() != psutil.STATUS_STOPPED)
+    until_nice(runner.GIVES_WAY)
+    (folder / "spec.json").write_text(json.dumps({"argv": ["python", "job.py", str(AUTOGROUP)]} | PATIENT))
+    (folder / "bell").write_bytes(runner.CALL)
+    assert waiting.wait(30) == 0
+    assert (folder / "log").read_text().split()[-1] == "0"
 
 
 def children(pid: int) -> list[int]:
