@@ -204,6 +204,13 @@ MUTATIONS = (
         of_table("gold.user_activity"),
     ),
     Mutation(
+        "who began in the evening before the days that change has a streak of that",
+        "spark_jobs/gold/user_activity.py",
+        'F.col("activity_date") >= F.lit(since)',
+        "F.lit(True)",
+        (f"{INCREMENTAL}::test_a_streak_goes_on_from_the_days_before_those_that_change_whatever_began_that_evening",),
+    ),
+    Mutation(
         "a session that leaves a visit does not touch where it was",
         "spark_jobs/gold/touches.py",
         'held = Slice.of(feed.where("user_id IS NOT NULL")',

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
-from functools import reduce
+from functools import partial, reduce
 from operator import and_
 
 import pyarrow.compute
@@ -169,9 +170,14 @@ def refresh(job: Job, table: Table) -> None:
 
 def changes(job: Job, sources: Mapping[str, str]) -> Changes:
     """What is new in `sources` (with a predicate on each) since this job's last good run."""
-    last = job.last_run()
-    latest = {source: version(job, source) for source in sources}
+    with ThreadPoolExecutor(1 + len(sources), "ask") as asking:  # side by side, since a run waits for each answer
+        asked = asking.submit(job.last_run)
+        latest = dict(zip(sources, asking.map(partial(version, job), sources), strict=True))
+        last = asked.result()
     read = last.source_versions if last else {}
+    for source in sources:
+        if latest[source] < read.get(source, 0):  # another run of this job may have read it between the two answers
+            latest[source] = version(job, source)
     # a source that has fewer versions than were read was made anew
     if any(source not in read or latest[source] < read[source] for source in sources):
         return Changes(job, last, everything=True, versions=latest)

@@ -48,23 +48,19 @@ def visit_of_session(sessions: DataFrame, visits: DataFrame) -> DataFrame:
     A session starts in a visit of its member with login_at <= started_at < logout_at, where an open visit has no end.
     Of several it is the one with the latest login, then the highest visit_id. `sessions` needs SESSION and started_at.
     """
-    starts = sessions.select(*SESSION, "started_at").alias("start")
+    columns = sessions.columns
     held = visits.where("user_id IS NOT NULL").alias("visit")
     inside = (
         (F.col("start.user_id") == F.col("visit.user_id"))
         & (F.col("visit.login_at") <= F.col("start.started_at"))
         & (F.col("visit.logout_at").isNull() | (F.col("start.started_at") < F.col("visit.logout_at")))
     )
-    of = (
-        starts.join(held, inside)
-        .groupBy(*(F.col(f"start.{column}").alias(f"_{column}") for column in SESSION))
-        .agg(F.max(F.struct("visit.login_at", "visit.visit_id", "visit.gym_id")).alias("_visit"))
-    )
-    same = [F.col(column) == F.col(f"_{column}") for column in SESSION]
     return (
-        sessions.join(of, same, "left")
-        .withColumns({"visit_id": F.col("_visit.visit_id"), "gym_id": F.col("_visit.gym_id")})
-        .drop("_visit", *(f"_{column}" for column in SESSION))
+        sessions.alias("start")
+        .join(held, inside, "left")
+        .groupBy(*(f"start.{column}" for column in columns))
+        .agg(F.max(F.struct("visit.login_at", "visit.visit_id", "visit.gym_id")).alias("_visit"))
+        .select(*columns, "_visit.visit_id", "_visit.gym_id")
     )
 
 

@@ -136,16 +136,25 @@ class Slice:
         found = ((_midnight(first) - earlier, _later(_midnight(last), DAY)) for first, last in self._ranges(day, day))
         return _any(f"({column} >= {literal(first)} AND {_before(column, end)})" for first, end in found)
 
+    def earliest(self, column: str) -> Any:
+        """The least value of a column; None without one, or where the slice does not restrict it."""
+        return min((first for first, _ in self._ranges(column, column)), default=None) if self.has(column) else None
+
     def from_day(self, column: str, day: str) -> str:
         """A literal predicate: the timestamp `column` is on this slice's earliest day or later."""
-        first = min((first for first, _ in self._ranges(day, day)), default=None) if self.has(day) else None
+        first = self.earliest(day)
         return "TRUE" if first is None else f"{column} >= {literal(_midnight(first))}"
 
-    def day_before(self, column: str) -> str:
-        """A literal predicate: the date `column` is the day before one of this slice's days, or near it."""
-        if not self.has(column):
+    def spanning_days(self, column: str, day: str, earlier: timedelta = INSTANT) -> str:
+        """A literal predicate: the timestamp `column` is on a day from this slice's earliest to its last, or up to
+        `earlier` before them."""
+        first = self.earliest(day)
+        if first is None:
             return "TRUE"
-        return _any(_between(column, first - DAY, last - DAY) for first, last in self._ranges(column, column))
+        last = max(last for _, last in self._ranges(day, day))
+        return (
+            f"({column} >= {literal(_midnight(first) - earlier)} AND {_before(column, _later(_midnight(last), DAY))})"
+        )
 
     def meeting_days(self, start: str, end: str, day: str) -> str:
         """A literal predicate: a period from `start` to `end` (NULL: without end) meets one of this slice's days."""

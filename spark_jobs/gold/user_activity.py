@@ -10,7 +10,7 @@ before, has none.
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
+from datetime import date, timedelta
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -25,7 +25,7 @@ VISITS, SESSIONS = "silver.gym_visits", "silver.workout_sessions"
 READINGS, PROFILES = "silver.workout_heart_rate", "silver.user_profile"
 KEY = ("user_id", "activity_date")
 KNOWN, STARTED = "user_id IS NOT NULL", "started_at IS NOT NULL"
-LONGEST_SPAN = timedelta(seconds=15)
+LONGEST_SPAN, LONGEST_SESSION, DAY = timedelta(seconds=15), timedelta(hours=3), timedelta(days=1)
 ZONE_FLOORS = (60, 70, 80, 90)  # percent of the maximal heart rate at which zones 2 to 5 begin
 MAXIMAL_BPM, UNKNOWN_MAXIMAL_BPM = 220, 190  # the first less the age
 
@@ -40,33 +40,34 @@ def active_days(visits: DataFrame, sessions: DataFrame) -> DataFrame:
     return of_visits.union(sessions.where(STARTED).select("user_id", day("started_at"))).distinct()
 
 
-def runs(days: DataFrame) -> DataFrame:
-    """Active days -> each with `run`, the same date for all days that follow each other without a gap, and `place`."""
-    in_order = Window.partitionBy("user_id").orderBy("activity_date")
+def runs(days: DataFrame, *apart: str) -> DataFrame:
+    """Days of members -> each with `run`, the same date for all days that follow each other without a gap, and its
+    `place` in it. Days that differ in `apart` do not belong together."""
+    in_order = Window.partitionBy("user_id", *apart).orderBy("activity_date")
     numbered = days.withColumn("_number", F.row_number().over(in_order))
     run = F.date_sub("activity_date", F.col("_number"))
-    of_run = Window.partitionBy("user_id", "run").orderBy("activity_date")
+    of_run = Window.partitionBy("user_id", *apart, "run").orderBy("activity_date")
     return numbered.withColumn("run", run).withColumn("place", F.row_number().over(of_run)).drop("_number")
 
 
 def streaks(days: DataFrame, before: DataFrame) -> DataFrame:
-    """Active days of members from some day on, and `before` (user_id, activity_date, streak_days): the day before it
-    -> user_id, activity_date, streak_days."""
-    begins = F.min("activity_date").over(Window.partitionBy("user_id", "run"))
+    """Days of members, `active` or not, and the rows of the table of the day `before` them -> with `streak_days`."""
+    begins = F.min("activity_date").over(Window.partitionBy("user_id", "active", "run"))
     carried = before.select(
         "user_id", F.date_add("activity_date", 1).alias("_begins"), F.col("streak_days").alias("_had")
     )
+    streak = F.col("place") + F.coalesce("_had", F.lit(0))
     return (
-        runs(days)
+        runs(days, "active")
         .withColumn("_begins", begins)
         .join(carried, ["user_id", "_begins"], "left")
-        .select(*KEY, (F.col("place") + F.coalesce("_had", F.lit(0))).cast("bigint").alias("streak_days"))
+        .withColumn("streak_days", F.when(F.col("active"), streak).otherwise(0).cast("bigint"))
     )
 
 
 def heart(readings: DataFrame, sessions: DataFrame, profiles: DataFrame) -> DataFrame:
-    """Workout readings, with up to 15 s before a day that matters -> by member and day: microseconds in each zone, and
-    min, mean and max of bpm."""
+    """Workout readings, with up to 15 s before a day that matters -> of each its member, day and bpm, the `zone` from 1
+    to 5, and the `span` (microseconds) for which it speaks."""
     start = sessions.select(*SESSION, "started_at")
     born = profiles.select("user_id", "date_of_birth")
     of_session = Window.partitionBy(*SESSION).orderBy("read_at")
@@ -83,48 +84,52 @@ def heart(readings: DataFrame, sessions: DataFrame, profiles: DataFrame) -> Data
     zone = F.lit(1)
     for floor in ZONE_FLOORS:
         zone = zone + F.when(hundredfold >= F.col("maximal") * floor, 1).otherwise(0)
-    spans = (
+    return (
         readings.join(start, [*SESSION])
         .withColumn("span", rules.micros_between(since, F.col("read_at")))
         .withColumn("activity_date", F.to_date("read_at"))
         .join(born, "user_id", "left")
         .withColumn("maximal", maximal)
-        .withColumn("zone", zone)
+        .select(*KEY, "bpm", "span", zone.alias("zone"))
     )
-    return spans.groupBy(*KEY).agg(
+
+
+def activity(
+    visits: DataFrame, sessions: DataFrame, beats: DataFrame, before: DataFrame, since: date | None = None
+) -> DataFrame:
+    """All that members did from the day `since` on: visits, sessions, `heart`; and the rows of the table of the day
+    `before` it -> the days. Of sessions that start earlier the days are not whole."""
+    exercised = F.when(F.col("status") == "completed", rules.micros_between(F.col("started_at"), F.col("ended_at")))
+    of_visits = visits.where(KNOWN).select("user_id", day("login_at"), F.lit(True).alias("visit"))
+    of_sessions = sessions.where(STARTED).select(
+        "user_id", day("started_at"), F.lit(True).alias("session"), exercised.alias("exercised")
+    )
+    # one grouping of all instead of joins of three
+    did = of_visits.unionByName(of_sessions, allowMissingColumns=True).unionByName(beats, allowMissingColumns=True)
+    days = did.groupBy(*KEY).agg(
+        F.count("visit").alias("visits"),
+        F.count("session").alias("sessions"),
+        F.sum("exercised").alias("exercised"),
         *(F.sum(F.when(F.col("zone") == number, F.col("span"))).alias(f"zone_{number}") for number in range(1, 6)),
         rules.average(F.col("bpm")).alias("avg_bpm"),
         F.max("bpm").alias("max_bpm"),
     )
+    active = F.col("visits") + F.col("sessions") > 0
+    if since is not None:
+        active = active & (F.col("activity_date") >= F.lit(since))
 
+    def in_minutes(column: str) -> Column:
+        return rules.minutes(F.coalesce(column, F.lit(0).cast("bigint")))
 
-def activity(visits: DataFrame, sessions: DataFrame, beats: DataFrame, streak: DataFrame) -> DataFrame:
-    """Visits, sessions, `heart` and `streaks` of some days -> these days."""
-    exercised = F.when(F.col("status") == "completed", rules.micros_between(F.col("started_at"), F.col("ended_at")))
-    of_visits = visits.where(KNOWN).groupBy("user_id", day("login_at")).agg(F.count("*").alias("visits"))
-    of_sessions = (
-        sessions.where(STARTED)
-        .groupBy("user_id", day("started_at"))
-        .agg(F.count("*").alias("sessions"), F.sum(exercised).alias("exercised"))
-    )
-
-    def or_none(column: str) -> Column:
-        return F.coalesce(column, F.lit(0).cast("bigint"))
-
-    return (
-        of_visits.join(of_sessions, [*KEY], "full")
-        .join(beats, [*KEY], "full")
-        .join(streak, [*KEY], "left")
-        .select(
-            *KEY,
-            or_none("visits").alias("visits"),
-            or_none("sessions").alias("sessions"),
-            rules.minutes(or_none("exercised")).alias("minutes_exercising"),
-            *(rules.minutes(or_none(f"zone_{number}")).alias(f"minutes_zone_{number}") for number in range(1, 6)),
-            "avg_bpm",
-            "max_bpm",
-            or_none("streak_days").alias("streak_days"),
-        )
+    return streaks(days.withColumn("active", active), before).select(
+        *KEY,
+        "visits",
+        "sessions",
+        in_minutes("exercised").alias("minutes_exercising"),
+        *(in_minutes(f"zone_{number}").alias(f"minutes_zone_{number}") for number in range(1, 6)),
+        "avg_bpm",
+        "max_bpm",
+        "streak_days",
     )
 
 
@@ -170,40 +175,22 @@ def _days_that_follow(days: Slice, visits: DataFrame, sessions: DataFrame) -> Da
 
 
 def rows(run: job.Job, keys: Slice) -> DataFrame:
-    visits = run.table(VISITS).where(KNOWN).where(keys.within("user_id"))
-    sessions = run.table(SESSIONS).where(STARTED).where(keys.within("user_id"))
-    readings = run.table(READINGS).where(keys.within("user_id"))
-    profiles = run.table(PROFILES).where(keys.within("user_id"))
-    if not keys.has("activity_date"):
-        none = run.table("gold.user_activity").where("FALSE")
-        days = activity(
-            visits, sessions, heart(readings, sessions, profiles), streaks(active_days(visits, sessions), none)
-        )
-        return keys.among(days, "user_id")
-    assert keys.frame is not None
-    on_the_day = readings.where(keys.on_days("read_at", "activity_date", earlier=LONGEST_SPAN))
-    # also those of the evening before, whose readings go on; that day itself is left out at the end
-    begun = sessions.where(keys.on_days("started_at", "activity_date", earlier=timedelta(hours=3)))
-    since_touched = active_days(
-        visits.where(keys.from_day("login_at", "activity_date")),
-        sessions.where(keys.from_day("started_at", "activity_date")),
+    of_members = keys.within("user_id")
+    # all days from the first to the last, since a streak counts those between
+    visits = run.table(VISITS).where(of_members).where(keys.spanning_days("login_at", "activity_date"))
+    # also those of the evening before, whose readings go on
+    begun = keys.spanning_days("started_at", "activity_date", earlier=LONGEST_SESSION)
+    sessions = run.table(SESSIONS).where(of_members).where(begun)
+    on_the_day = keys.on_days("read_at", "activity_date", earlier=LONGEST_SPAN)
+    beats = heart(
+        run.table(READINGS).where(of_members).where(on_the_day),
+        sessions,
+        run.table(PROFILES).where(of_members),
     )
-    first = keys.frame.groupBy("user_id").agg(
-        F.min("activity_date").alias("first"), F.max("activity_date").alias("last")
-    )
-    first = F.broadcast(first) if keys.known is not None else first
-    between = since_touched.join(first, "user_id").where("activity_date BETWEEN first AND last").select(*KEY)
-    present = run.table("gold.user_activity").where(keys.within("user_id")).where(keys.day_before("activity_date"))
-    before = present.join(first, "user_id").where("activity_date = date_sub(first, 1)").select(*KEY, "streak_days")
-    return keys.among(
-        activity(
-            visits.where(keys.on_days("login_at", "activity_date")),
-            begun,
-            heart(on_the_day, begun, profiles),
-            streaks(between, before),
-        ),
-        *KEY,
-    )
+    since = keys.earliest("activity_date")
+    present = run.table("gold.user_activity").where(of_members)
+    before = present.where(F.lit(False) if since is None else F.col("activity_date") == F.lit(since - DAY))
+    return keys.among(activity(visits, sessions, beats, before, since), *KEY)
 
 
 TABLE = Table(

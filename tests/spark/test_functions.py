@@ -76,10 +76,7 @@ MADE: dict[str, Callable[[Beneath], DataFrame]] = {
         of("silver.gym_visits"),
         of("silver.workout_sessions"),
         user_activity.heart(of("silver.workout_heart_rate"), of("silver.workout_sessions"), of("silver.user_profile")),
-        user_activity.streaks(
-            user_activity.active_days(of("silver.gym_visits"), of("silver.workout_sessions")),
-            of("gold.user_activity").where("FALSE"),
-        ),
+        of("gold.user_activity").where("FALSE"),
     ),
 }
 

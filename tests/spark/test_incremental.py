@@ -333,6 +333,27 @@ def test_a_late_reading_before_midnight_shortens_what_the_next_day_begins_with(p
     assert zone_2() == 0.37
 
 
+def test_a_streak_goes_on_from_the_days_before_those_that_change_whatever_began_that_evening(
+    pipeline: Pipeline,
+) -> None:
+    def exercised(user: int, day: int, hour: int) -> list[WorkoutEvent]:
+        start = at(f"2024-03-{day:02}T{hour:02}:00:00")
+        return [event("start", start, user, 100 * day + hour), event("stop", start + HOUR, user, 100 * day + hour)]
+
+    def streaks(user: int) -> dict[int, int]:
+        rows = [row for row in pipeline.rows("gold.user_activity") if row["user_id"] == user]
+        return {row["activity_date"].day: row["streak_days"] for row in rows}
+
+    told(pipeline, *exercised(1, 8, 12), *exercised(1, 9, 22), *exercised(1, 10, 10))
+    told(pipeline, *exercised(2, 9, 8), *exercised(2, 10, 8), *exercised(2, 11, 8))
+    pipeline.run_all()
+    assert streaks(1) == {8: 1, 9: 2, 10: 3}
+    told(pipeline, *exercised(1, 10, 18), *exercised(2, 12, 8), *exercised(1, 14, 8))
+    pipeline.run_all()
+    assert streaks(1) == {8: 1, 9: 2, 10: 3, 14: 1}
+    assert streaks(2) == {9: 1, 10: 2, 11: 3, 12: 4}
+
+
 def test_a_device_that_comes_back_has_a_new_period_and_ends_the_others(pipeline: Pipeline) -> None:
     said = [
         RegistrationVersion(user, 10, "mac-10", TEN + hour * HOUR, hour) for hour, user in enumerate((1, 2, 1, 1), 1)

@@ -25,6 +25,7 @@ TBLPROPERTIES (
   'delta.enableChangeDataFeed' = 'true',
   'delta.appendOnly' = 'true',
   'delta.checkpointInterval' = '100',
+  'delta.dataSkippingStatsColumns' = 'job,started_at',
   'delta.constraints.known_status' = 'status IN (''succeeded'', ''failed'')',
   'delta.constraints.known_mode' = 'mode IN (''incremental'', ''everything'', ''rebuild'')'
 )

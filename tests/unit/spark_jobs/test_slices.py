@@ -122,6 +122,16 @@ def test_days_become_timestamps_from_midnight_to_midnight() -> None:
     )
 
 
+def test_days_that_lie_apart_are_spanned_from_the_first_to_the_last() -> None:
+    apart = slice_of(day=[date(2024, 3, 1), date(2024, 2, 1), None])
+    assert apart.earliest("day") == date(2024, 2, 1)
+    assert apart.spanning_days("started_at", "day", earlier=timedelta(hours=3)) == (
+        "(started_at >= TIMESTAMP'2024-01-31 21:00:00Z' AND started_at < TIMESTAMP'2024-03-02 00:00:00Z')"
+    )
+    assert EVERYTHING.earliest("day") is None
+    assert EVERYTHING.spanning_days("started_at", "day") == "TRUE"
+
+
 def test_the_last_day_of_the_calendar_has_no_end_that_could_overflow() -> None:
     last = datetime(9999, 12, 31, 23, 59, 59, 999_999, UTC)
     of_day = slice_of(day=[date(9999, 12, 31)])
