@@ -38,8 +38,8 @@ def minutes(micros: Column) -> Column:
 
 
 def average(bpm: Column) -> Column:
-    """The mean, whatever the order of the rows: the sum is decimal, where addition is exact."""
-    return F.sum(bpm.cast("decimal(15, 12)")).cast("double") / F.count(bpm)
+    """The mean, whatever the order of the rows: the sum is decimal, where addition is exact. NULL of none."""
+    return F.sum(bpm.cast("decimal(15, 12)")).cast("double") / F.nullif(F.count(bpm), F.lit(0))
 
 
 def visit_of_session(sessions: DataFrame, visits: DataFrame) -> DataFrame:

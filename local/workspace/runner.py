@@ -172,19 +172,19 @@ def stand_by(argv: list[str], folder: Path) -> subprocess.Popen[bytes] | None:
     it), when it has ended (its log says why), or when a server has taken the attempt that it was to become."""
     bell = os.open(folder / "bell", os.O_RDWR)  # for writing too: whoever rings may come and go
     waiting = start(argv, folder, stdin=subprocess.PIPE)
-    session_gives_way(GIVES_WAY, waiting.pid)
-    rung = b""
+    niceness, rung = 0, b""
     while rung not in (CALL, GO) and ending(waiting.pid) is None and not (folder / "runner").exists():
         if select.select([bell], [], [], 1)[0]:
             rung = os.read(bell, 1)
             if rung == PAUSE:
                 os.killpg(waiting.pid, signal.SIGSTOP)
-            elif rung in (GIVE_WAY, GO_AHEAD):
-                session_gives_way(GIVES_WAY if rung == GIVE_WAY else 0, waiting.pid)
+            elif rung in (GIVE_WAY, GO_AHEAD, CALL):
                 os.killpg(waiting.pid, signal.SIGCONT)
+                wanted = GIVES_WAY if rung == GIVE_WAY else 0
+                if wanted != niceness:  # Linux may keep the writer waiting
+                    niceness = wanted
+                    session_gives_way(niceness, waiting.pid)
     if rung == CALL and ending(waiting.pid) is None:
-        session_gives_way(0, waiting.pid)
-        os.killpg(waiting.pid, signal.SIGCONT)
         return waiting
     os.killpg(waiting.pid, signal.SIGKILL)
     waiting.wait()

@@ -58,8 +58,10 @@ class Standby:
             return False
 
     def keep(self, python_file: str, environment: Mapping[str, str], *, gives_way: bool = False) -> None:
-        """See to it that there is one for this file and environment, or will be, and that it goes on warming itself:
-        with what others leave of the machine's time (`gives_way`), or with as much as they get."""
+        """See to it that there is one for this file and environment, or will be, and that it goes on warming itself.
+
+        `gives_way`: with what others leave of the machine's time, once it is awake; until then it is no help at all.
+        """
         if self.folder and self._is_broken():
             said = joblog.tail(self.folder / "log", LAST_WORDS_BYTES).text
             log.warning("The driver that stood by has ended; its last words: %s", said)
@@ -75,6 +77,7 @@ class Standby:
             os.mkfifo(self.folder / "bell", 0o600)
             start_runner(self.folder, environment, [*WARM_DRIVER, python_file])
         elif self.folder:
+            gives_way = gives_way and (self.folder / "awake").exists()
             _ring(self.folder, runner.GIVE_WAY if gives_way else runner.GO_AHEAD)
 
     def becomes(self, attempt: Process, spec: Mapping[str, Any], environment: Mapping[str, str]) -> bool:

@@ -177,10 +177,11 @@ def _days_that_follow(days: Slice, visits: DataFrame, sessions: DataFrame) -> Da
 def rows(run: job.Job, keys: Slice) -> DataFrame:
     of_members = keys.within("user_id")
     # all days from the first to the last, since a streak counts those between
-    visits = run.table(VISITS).where(of_members).where(keys.spanning_days("login_at", "activity_date"))
+    visits = run.table(VISITS).where(keys.spanning_days("login_at", "activity_date"))
+    visits = keys.among(visits.where(KNOWN), "user_id")
     # also those of the evening before, whose readings go on
-    begun = keys.spanning_days("started_at", "activity_date", earlier=LONGEST_SESSION)
-    sessions = run.table(SESSIONS).where(of_members).where(begun)
+    begun = run.table(SESSIONS).where(keys.spanning_days("started_at", "activity_date", earlier=LONGEST_SESSION))
+    sessions = keys.among(begun.where(STARTED), "user_id")
     on_the_day = keys.on_days("read_at", "activity_date", earlier=LONGEST_SPAN)
     beats = heart(
         run.table(READINGS).where(of_members).where(on_the_day),

@@ -124,7 +124,7 @@ def test_what_stands_by_for_an_attempt_that_a_server_has_taken_is_no_use(tmp_pat
 
 
 @pytest.mark.skipif(not AUTOGROUP.exists(), reason="processor time is not shared out among sessions")
-def test_what_stands_by_gives_way_until_it_is_told_to_go_ahead_or_called(tmp_path: Path) -> None:
+def test_what_stands_by_gives_way_from_when_it_is_told_to_until_it_may_go_ahead_or_is_called(tmp_path: Path) -> None:
     folder = tmp_path / "standby"
     waiting = stand_by(folder)
     [child] = children(waiting.pid)
@@ -132,6 +132,8 @@ def test_what_stands_by_gives_way_until_it_is_told_to_go_ahead_or_called(tmp_pat
     def until_nice(nice: int) -> None:
         until(lambda: Path(f"/proc/{child}/autogroup").read_text().split()[-1] == str(nice))
 
+    until_nice(0)
+    (folder / "bell").write_bytes(runner.GIVE_WAY)
     until_nice(runner.GIVES_WAY)
     (folder / "bell").write_bytes(runner.GO_AHEAD)
     until_nice(0)

@@ -203,12 +203,19 @@ def test_one_that_was_warm_when_it_was_told_to_pause_works_when_it_is_called(war
 
 
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no niceness of sessions")
-def test_it_gives_way_as_long_as_it_is_told_to(warm: Standby) -> None:
+def test_one_that_is_awake_gives_way_as_long_as_it_is_told_to(warm: Standby) -> None:
     assert warm.folder
     autogroup = Path(f"/proc/{processes_of(warm.folder)[1].pid}/autogroup")
-    for gives_way, nice in ((False, 0), (True, runner.GIVES_WAY), (False, 0)):
+
+    def until_nice(nice: int) -> None:
+        until(lambda: autogroup.read_text().split()[-1] == str(nice))
+
+    for gives_way, nice in ((True, runner.GIVES_WAY), (False, 0), (True, runner.GIVES_WAY)):
         warm.keep(FILE, ENVIRONMENT, gives_way=gives_way)
-        until(lambda nice=nice: autogroup.read_text().split()[-1] == str(nice))
+        until_nice(nice)
+    (warm.folder / "awake").unlink()
+    warm.keep(FILE, ENVIRONMENT, gives_way=True)
+    until_nice(0)
 
 
 def test_a_paused_one_goes_too(warm: Standby) -> None:
