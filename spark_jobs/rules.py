@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import pairwise
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 AGE_BANDS = (18, 25, 35, 45, 55, 65, 75, 85, 95)  # lower bounds, inclusive
-LONGEST_SESSION = "INTERVAL 3 HOURS"
+THREE_HOURS = timedelta(hours=3)  # the longest that a session can be, and as SQL
+LONGEST_SESSION = f"INTERVAL {THREE_HOURS // timedelta(hours=1)} HOURS"
 SESSION = ("user_id", "workout_id", "session_id")
 
 

@@ -543,7 +543,7 @@ class Engine:
         wanted = [task for run in runs for task in self._always_on(run, now)]
         if wanted:
             self.standby_wanted_ms = now
-            chosen, since_ms = next(((made, ms) for made, ms in wanted if self.standby.is_made_for(*made)), wanted[0])
+            chosen, since_ms = next((task for task in wanted if self.standby.is_made_for(*task[0])), wanted[0])
             self.standby.keep(*chosen, gives_way=now < since_ms + 1000 * self.limits.standby_gives_way_seconds)
         elif now - self.standby_wanted_ms > STANDBY_IDLE_MS:
             self.standby.end()

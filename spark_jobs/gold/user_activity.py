@@ -18,14 +18,14 @@ from pyspark.sql import functions as F
 from spark_jobs import job, rules
 from spark_jobs.gold.touches import members_of_changed_profiles
 from spark_jobs.incremental import Changes, Table, run_table
-from spark_jobs.rules import SESSION
-from spark_jobs.slices import Slice
+from spark_jobs.rules import SESSION, THREE_HOURS
+from spark_jobs.slices import DAY, Slice
 
 VISITS, SESSIONS = "silver.gym_visits", "silver.workout_sessions"
 READINGS, PROFILES = "silver.workout_heart_rate", "silver.user_profile"
 KEY = ("user_id", "activity_date")
 KNOWN, STARTED = "user_id IS NOT NULL", "started_at IS NOT NULL"
-LONGEST_SPAN, LONGEST_SESSION, DAY = timedelta(seconds=15), timedelta(hours=3), timedelta(days=1)
+LONGEST_SPAN = timedelta(seconds=15)
 ZONE_FLOORS = (60, 70, 80, 90)  # percent of the maximal heart rate at which zones 2 to 5 begin
 MAXIMAL_BPM, UNKNOWN_MAXIMAL_BPM = 220, 190  # the first less the age
 
@@ -41,26 +41,23 @@ def active_days(visits: DataFrame, sessions: DataFrame) -> DataFrame:
 
 
 def runs(days: DataFrame, *apart: str) -> DataFrame:
-    """Days of members -> each with `run`, the same date for all days that follow each other without a gap, and its
-    `place` in it. Days that differ in `apart` do not belong together."""
+    """Days of members -> each with `begins`, the first of the days that lead up to it without a gap. Days that differ
+    in `apart` do not belong together."""
     in_order = Window.partitionBy("user_id", *apart).orderBy("activity_date")
-    numbered = days.withColumn("_number", F.row_number().over(in_order))
-    run = F.date_sub("activity_date", F.col("_number"))
-    of_run = Window.partitionBy("user_id", *apart, "run").orderBy("activity_date")
-    return numbered.withColumn("run", run).withColumn("place", F.row_number().over(of_run)).drop("_number")
+    run = F.date_sub("activity_date", F.row_number().over(in_order))  # the same for days that follow each other
+    begins = F.min("activity_date").over(Window.partitionBy("user_id", *apart, "_run"))
+    return days.withColumn("_run", run).withColumn("begins", begins).drop("_run")
 
 
 def streaks(days: DataFrame, before: DataFrame) -> DataFrame:
     """Days of members, `active` or not, and the rows of the table of the day `before` them -> with `streak_days`."""
-    begins = F.min("activity_date").over(Window.partitionBy("user_id", "active", "run"))
     carried = before.select(
-        "user_id", F.date_add("activity_date", 1).alias("_begins"), F.col("streak_days").alias("_had")
+        "user_id", F.date_add("activity_date", 1).alias("begins"), F.col("streak_days").alias("_had")
     )
-    streak = F.col("place") + F.coalesce("_had", F.lit(0))
+    streak = F.datediff("activity_date", "begins") + 1 + F.coalesce("_had", F.lit(0))
     return (
         runs(days, "active")
-        .withColumn("_begins", begins)
-        .join(carried, ["user_id", "_begins"], "left")
+        .join(carried, ["user_id", "begins"], "left")
         .withColumn("streak_days", F.when(F.col("active"), streak).otherwise(0).cast("bigint"))
     )
 
@@ -68,7 +65,7 @@ def streaks(days: DataFrame, before: DataFrame) -> DataFrame:
 def heart(readings: DataFrame, sessions: DataFrame, profiles: DataFrame) -> DataFrame:
     """Workout readings, with up to 15 s before a day that matters -> of each its member, day and bpm, the `zone` from 1
     to 5, and the `span` (microseconds) for which it speaks."""
-    start = sessions.select(*SESSION, "started_at")
+    start = sessions.where(STARTED).select(*SESSION, "started_at")
     born = profiles.select("user_id", "date_of_birth")
     of_session = Window.partitionBy(*SESSION).orderBy("read_at")
     since = F.greatest(
@@ -165,29 +162,23 @@ def _days_that_follow(days: Slice, visits: DataFrame, sessions: DataFrame) -> Da
         visits.where(days.within("user_id")).where(days.from_day("login_at", "activity_date")),
         sessions.where(days.within("user_id")).where(days.from_day("started_at", "activity_date")),
     )
-    of_run = Window.partitionBy("user_id", "run")
-    spanned = runs(later).withColumns({"first": F.min(KEY[1]).over(of_run), "last": F.max(KEY[1]).over(of_run)})
     follows = F.expr(
         "later.user_id = touched.user_id AND later.activity_date > touched.activity_date"
-        " AND later.first <= date_add(touched.activity_date, 1)"
+        " AND later.begins <= date_add(touched.activity_date, 1)"
     )
-    return spanned.alias("later").join(days.frame.alias("touched"), follows, "left_semi").select(*KEY)
+    return runs(later).alias("later").join(days.frame.alias("touched"), follows, "left_semi").select(*KEY)
 
 
 def rows(run: job.Job, keys: Slice) -> DataFrame:
     of_members = keys.within("user_id")
     # all days from the first to the last, since a streak counts those between
     visits = run.table(VISITS).where(keys.spanning_days("login_at", "activity_date"))
-    visits = keys.among(visits.where(KNOWN), "user_id")
     # also those of the evening before, whose readings go on
-    begun = run.table(SESSIONS).where(keys.spanning_days("started_at", "activity_date", earlier=LONGEST_SESSION))
-    sessions = keys.among(begun.where(STARTED), "user_id")
-    on_the_day = keys.on_days("read_at", "activity_date", earlier=LONGEST_SPAN)
-    beats = heart(
-        run.table(READINGS).where(of_members).where(on_the_day),
-        sessions,
-        run.table(PROFILES).where(of_members),
-    )
+    sessions = run.table(SESSIONS).where(keys.spanning_days("started_at", "activity_date", earlier=THREE_HOURS))
+    visits, sessions = keys.among(visits, "user_id"), keys.among(sessions, "user_id")
+    readings = run.table(READINGS).where(of_members)
+    on_the_day = readings.where(keys.on_days("read_at", "activity_date", earlier=LONGEST_SPAN))
+    beats = heart(on_the_day, sessions, run.table(PROFILES).where(of_members))
     since = keys.earliest("activity_date")
     present = run.table("gold.user_activity").where(of_members)
     before = present.where(F.lit(False) if since is None else F.col("activity_date") == F.lit(since - DAY))

@@ -7,7 +7,6 @@ Key: user_id, workout_id, session_id. From `silver.workout_sessions`, `silver.wo
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -15,13 +14,12 @@ from pyspark.sql import functions as F
 from spark_jobs import job, rules
 from spark_jobs.gold.touches import members_of_changed_profiles, sessions_of_members, sessions_of_visits
 from spark_jobs.incremental import Changes, Table, run_table
-from spark_jobs.rules import LONGEST_SESSION, SESSION
+from spark_jobs.rules import LONGEST_SESSION, SESSION, THREE_HOURS
 from spark_jobs.slices import Slice
 
 SESSIONS, READINGS = "silver.workout_sessions", "silver.workout_heart_rate"
 VISITS, PROFILES = "silver.gym_visits", "silver.user_profile"
 COMPLETED = "status = 'completed'"
-THREE_HOURS = timedelta(hours=3)
 
 
 def summaries(sessions: DataFrame, readings: DataFrame, visits: DataFrame, profiles: DataFrame) -> DataFrame:

@@ -9,14 +9,14 @@ sessions whose 3 h ended since the last run are touched too.
 from __future__ import annotations
 
 import sys
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import job
 from spark_jobs.incremental import Changes, Table, run_table
-from spark_jobs.rules import LONGEST_SESSION, SESSION
+from spark_jobs.rules import LONGEST_SESSION, SESSION, THREE_HOURS
 from spark_jobs.slices import Slice, literal
 
 SOURCE = "silver.workout_events"
@@ -51,8 +51,7 @@ def touched(changes: Changes) -> list[DataFrame]:
         frames.append(feed.select(*SESSION))
     if changes.last is not None and changes.last.clock != changes.job.clock:
         earlier, later = sorted((changes.last.clock, changes.job.clock))
-        three_hours = timedelta(hours=3)
-        turned = f"started_at BETWEEN {literal(earlier - three_hours)} AND {literal(later - three_hours)}"
+        turned = f"started_at BETWEEN {literal(earlier - THREE_HOURS)} AND {literal(later - THREE_HOURS)}"
         frames.append(
             changes.job.table("silver.workout_sessions")
             .where(f"{turned} AND status IN ('open', 'abandoned')")

@@ -95,6 +95,17 @@ def test_how_far_a_job_has_read_is_found_in_the_newest_commits_or_else_in_the_ta
     assert (pipeline.outcome("silver.workout_events")["mode"], asked.count(job.JOB_RUNS)) == ("incremental", 1)
 
 
+def test_a_run_that_another_has_overtaken_between_its_questions_does_not_take_the_source_for_made_anew(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(pipeline, event("start", TEN))
+    pipeline.run_all(jobs=JOBS)
+    answers, version = iter([0]), incremental.version
+    monkeypatch.setattr(incremental, "version", lambda job, table: next(answers, None) or version(job, table))
+    pipeline.run(SESSIONS)
+    assert pipeline.outcome(SESSIONS)["mode"] == "incremental"
+
+
 def test_a_failed_run_says_so_and_the_next_reads_what_it_did_not(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
