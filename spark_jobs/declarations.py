@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import filterfalse
 from pathlib import Path
@@ -38,7 +39,7 @@ LOST_THE_RACE = (
     "DELTA_TABLE_NOT_FOUND",
     "FileAlreadyExists",
 )
-
+ABANDONED_SECONDS = 60.0  # after which who was making a table is dead
 
 NOT_THERE = ("DELTA_PATH_DOES_NOT_EXIST", "DELTA_MISSING_DELTA_TABLE", "PATH_NOT_FOUND", "DELTA_TABLE_NOT_FOUND")
 COLUMN = re.compile(r"^  (\w+) +(.+?)( NOT NULL)? +COMMENT '", re.MULTILINE)
@@ -122,9 +123,34 @@ def _create(spark: SparkSession, platform: Platform, catalog: str, table: str) -
         if not is_view(table) and _shape(spark, platform, table) == columns(table, platform, catalog):
             register_as_it_is(spark, platform, catalog, table)
         else:
+            _remove_abandoned(platform.location(table))
             spark.sql(statement(table, platform, catalog))
 
     conflicts.retried(create, LOST_THE_RACE)
+
+
+def _remove_abandoned(location: str | None) -> None:
+    """Remove what lies at a table's place from one who died while making it, before the first commit (a kill, a full
+    disk): Delta makes no table where anything lies. Only drafts of that commit, on a local disk; all else stays."""
+    if location is None or not location.startswith(("file:", "/")):
+        return
+    log = Path(_path(location), "_delta_log")
+    left = [log, *log.rglob("*")] if log.is_dir() else []
+    try:
+        drafts = [path for path in left if not path.is_dir()]
+        if not all(path.name.startswith(".") and path.suffix == ".tmp" for path in drafts):
+            return
+        if not left or max(path.stat().st_mtime for path in left) > time.time() - ABANDONED_SECONDS:
+            return
+        for path in drafts:
+            path.unlink()
+        for folder in sorted({*left} - {*drafts}, reverse=True):  # what is in a folder before the folder itself
+            folder.rmdir()
+        log.parent.rmdir()
+    except OSError:  # another one removes it, or has begun to make the table, which Delta will say
+        logger.info("%s is being made or removed by another process.", log.parent, exc_info=True)
+    else:
+        logger.warning("%s was left by somebody who died while making the table; removed.", log)
 
 
 def _shape(spark: SparkSession, platform: Platform, table: str) -> dict[str, str] | None:
