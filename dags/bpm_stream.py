@@ -12,8 +12,8 @@ The stream (`spark_jobs/streaming/bpm.py`) is a job of its own on Databricks: Ka
 
 ## Why this schedule
 Every minute: the platform restarts a driver that crashed within seconds; this sees what the platform cannot, a driver
-that is alive and does nothing, an old version, growing lag. A heartbeat that is suspiciously old is looked at again
-within the run, so a hang is noticed within about 75 s.
+that is alive and does not beat, an old version, growing lag. A heartbeat that is suspiciously old is looked at again
+within the run, so a driver that hangs as a whole is noticed within about 75 s.
 
 ## Triage notes
 The log of `supervise` says verdict, reason and deed. At a terminal `python -m include.stream status` says
