@@ -120,11 +120,13 @@ def _create(spark: SparkSession, platform: Platform, catalog: str, table: str) -
     as CREATE TABLE does, takes ten times as long, and other properties (DAG migrations sets them) harm no row."""
 
     def create() -> None:
-        if not is_view(table) and _shape(spark, platform, table) == columns(table, platform, catalog):
+        found = None if is_view(table) else _shape(spark, platform, table)
+        if found is not None and found == columns(table, platform, catalog):
             register_as_it_is(spark, platform, catalog, table)
-        else:
+            return
+        if found is None:
             _remove_abandoned(platform.location(table))
-            spark.sql(statement(table, platform, catalog))
+        spark.sql(statement(table, platform, catalog))
 
     conflicts.retried(create, LOST_THE_RACE)
 
@@ -135,20 +137,16 @@ def _remove_abandoned(location: str | None) -> None:
     if location is None or not location.startswith(("file:", "/")):
         return
     log = Path(_path(location), "_delta_log")
-    left = [log, *log.rglob("*")] if log.is_dir() else []
     try:
-        drafts = [path for path in left if not path.is_dir()]
-        if not all(path.name.startswith(".") and path.suffix == ".tmp" for path in drafts):
+        left = [log, *log.rglob("*")] if log.is_dir() else []
+        if not all(path.is_dir() or (path.name.startswith(".") and path.suffix == ".tmp") for path in left):
             return
         if not left or max(path.stat().st_mtime for path in left) > time.time() - ABANDONED_SECONDS:
             return
-        for path in drafts:
-            path.unlink()
-        for folder in sorted({*left} - {*drafts}, reverse=True):  # what is in a folder before the folder itself
-            folder.rmdir()
-        log.parent.rmdir()
+        for path in sorted(left, reverse=True):  # what is in a folder before the folder itself
+            path.rmdir() if path.is_dir() else path.unlink()
     except OSError:  # another one removes it, or has begun to make the table, which Delta will say
-        logger.info("%s is being made or removed by another process.", log.parent, exc_info=True)
+        logger.info("%s is being made or removed by another process.", log, exc_info=True)
     else:
         logger.warning("%s was left by somebody who died while making the table; removed.", log)
 
