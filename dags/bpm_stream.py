@@ -12,18 +12,20 @@ The stream (`spark_jobs/streaming/bpm.py`) is a job of its own on Databricks: Ka
 
 ## Why this schedule
 Every minute: the platform restarts a driver that crashed within seconds; this sees what the platform cannot, a driver
-that is alive and does not beat, an old version, growing lag. A heartbeat that is suspiciously old is looked at again
-within the run, so a driver that hangs as a whole is noticed within about 75 s.
+that is alive and does not beat, a batch that hangs while its driver beats, an old version, growing lag. What seems to
+stand still is looked at until that is certain, within the run: a driver that hangs as a whole is noticed after 45 s, a
+batch that hangs after 75 s, and both within 90 s; the first batch of a run may take 150 s.
 
 ## Triage notes
 The log of `supervise` says verdict, reason and deed. At a terminal `python -m include.stream status` says
 the same (on one machine `./fitness stream status`).
-- **healthy, starting, catching_up**: leave it alone. After an outage catching up is normal; the reason says how far.
+- **healthy, starting, catching_up**: leave it alone. After an outage catching up is normal; its reason says how far.
 - **stopped, stalled, duplicated, outdated**: it is being mended; look if it is still so after three runs.
 - **Red and paged**: starts did not help, or none would. `failing` names the cause: *paused* means that more was refused
   than the limit allows, usually a new version of a producer or of the stream: deploy the right one and it is rolled.
 - **rewound**: the checkpoint or the topic was exchanged. Nothing is written twice, but find out who did it.
-- One page an incident; it closes after ten minutes of health. Five starts an hour, then one every half hour.
+- One page an incident; it closes after ten minutes of health. Five starts at most, then one every half hour. A page
+  that could not be delivered makes the run red, and the next run sends it.
 - To stop it on purpose: `python -m include.stream stop`; `... ensure` starts it and forgets what was tried before
   (on one machine `./fitness stream stop` and `... ensure`).
 
@@ -39,7 +41,7 @@ from airflow.sdk import Context, task
 from include.alerts import task_failed
 from include.dag import fitness_dag
 from include.settings import settings
-from include.stream.airflow import StreamUnwell, deadline_missed, page, supervisor
+from include.stream.airflow import StreamUnwell, deadline_missed, supervisor
 from include.stream.judge import Cure, State
 from include.stream.supervise import summary
 from include.tags import Tag
@@ -59,8 +61,6 @@ with fitness_dag("bpm_stream", doc=__doc__, tags={Tag.STREAM, Tag.TIER_1}, misse
     def supervise() -> dict[str, Any]:
         """Returns the verdict and what was done; red while a person is needed."""
         verdict, decision = supervisor().once()
-        if decision.page:
-            page(verdict, decision.page)
         if verdict.state in UNWELL or (decision.memory.paged and verdict.cure is not Cure.NOTHING):
             raise StreamUnwell(f"{verdict.state}: {verdict.reason}")
         return summary(verdict, decision)

@@ -61,7 +61,7 @@ class StreamHealthSensor(BaseSensorOperator):
         self.within, self.poll_seconds = within.total_seconds(), poll_seconds
 
     def execute(self, context: Context) -> None:
-        heartbeat = settings().stream.heartbeat
+        heartbeat = settings().stream.heartbeat_for_airflow
         beat, why_none = heartbeats.read(cast(Document, ObjectStoragePath(heartbeat)))
         if not (trouble := stream_trouble(beat, why_none, datetime.now(UTC), self.within)):
             return

@@ -94,8 +94,19 @@ class Stream(_Part):
     cluster: Cluster
     libraries: tuple[dict[str, str], ...] = ()
     trigger_seconds: int = Field(ge=1)
-    heartbeat: str = Field(description="URI of the file that the stream rewrites with every batch.")
+    heartbeat: str = Field(description="The file that the stream rewrites with every batch, as its job sees it.")
+    heartbeat_uri: str | None = Field(None, description="The same file as Airflow sees it, if that differs.")
     refused_share: float = Field(0.5, gt=0, le=1, description="Pause above this share of refused records; 1: never.")
+
+    @model_validator(mode="after")
+    def _airflow_is_elsewhere(self) -> Stream:
+        if self.heartbeat.startswith("/Volumes/") and not self.heartbeat_uri:
+            raise ValueError("give heartbeat_uri: outside of Databricks nobody sees a file below /Volumes")
+        return self
+
+    @property
+    def heartbeat_for_airflow(self) -> str:
+        return self.heartbeat_uri or self.heartbeat
 
 
 class Kafka(_Part):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Commit:
     newest: float  # epoch seconds of its newest reading; 0 when it adds none
     is_of_batch: bool  # says something new about the data, other than the packing of small files
     transactions: tuple[tuple[str, int], ...]  # (application, its number)
+    added: tuple[str, ...] = ()  # data files, relative to the table
 
 
 def read_commit(file: Path) -> Commit | None:
@@ -33,7 +35,8 @@ def read_commit(file: Path) -> Commit | None:
     newest = (_newest(action["add"]) for action in actions if "add" in action)
     transactions = ((action["txn"]["appId"], action["txn"]["version"]) for action in actions if "txn" in action)
     is_of_batch = any(action["add"]["dataChange"] for action in actions if "add" in action)
-    return Commit(int(file.stem), at, max(newest, default=0.0), is_of_batch, tuple(transactions))
+    added = tuple(unquote(action["add"]["path"]) for action in actions if "add" in action)
+    return Commit(int(file.stem), at, max(newest, default=0.0), is_of_batch, tuple(transactions), added)
 
 
 def _newest(add: dict[str, Any]) -> float:

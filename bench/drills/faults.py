@@ -114,21 +114,37 @@ def kill_part(part: str) -> Play:
 # What is not a kill ---------------------------------------------------------------------------------------------------
 
 
+def _noticed(on: Stage, since: float) -> float:
+    """When the supervisor first said that the stream does not do its work."""
+
+    def word() -> float | None:
+        after = (moment(change["at"]) for change in on.supervision() if change["state"] in UNEASE)
+        return next((at for at in after if at > since), None)
+
+    return on.wait_for("word of the supervisor", word, HANG_PATIENCE_SECONDS)
+
+
 def hang(on: Stage, rng: random.Random, played: Played, setting: Setting) -> None:
     """SIGSTOP of the driver: it lives and does nothing"""
-
-    def noticed() -> float | None:
-        after = (moment(change["at"]) for change in on.supervision() if change["state"] in UNEASE)
-        return next((at for at in after if at > played.broken_at), None)
-
     driver = on.driver()
     _now_broken(played)
     on.send(driver, signal.SIGSTOP)
     try:
-        played.noticed_at = on.wait_for("word of the supervisor", noticed, HANG_PATIENCE_SECONDS)
+        played.noticed_at = _noticed(on, played.broken_at)
         played.recovered_at = on.recovered(played.broken_at)
     finally:
         on.send(driver, signal.SIGCONT)  # of those that are still there
+
+
+def batch_hang(on: Stage, rng: random.Random, played: Played, setting: Setting) -> None:
+    """a file of gold.bpm_trends is not answered for: a batch hangs in its MERGE, and its driver beats"""
+    _, _, trends = on.logs
+    with on.withheld(trends) as played.detail:
+        _now_broken(played)
+        played.broken_at = trends.look()[-1].at  # the batch after this one hangs
+        played.noticed_at = _noticed(on, played.broken_at)
+        played.mended_at = time.time()
+    played.recovered_at = on.recovered(played.mended_at)  # silver is written before it hangs
 
 
 def kafka_away(on: Stage, rng: random.Random, played: Played, setting: Setting) -> None:
@@ -249,6 +265,7 @@ KILLS = (
 )
 FAULTS = (
     Drill("hang", hang),
+    Drill("batch-hang", batch_hang),
     Drill("kafka-away", kafka_away),
     Drill("disk-full", disk_full),
     Drill("heartbeat", heartbeat_damaged),

@@ -17,6 +17,7 @@ from bench.drills.faults import DRILLS, Played
 WANTED = {  # what is asked of the product: drill -> what, and within how many seconds
     "driver": ("first commit", 15),
     "hang": ("noticed", 90),
+    "batch-hang": ("noticed", 90),
     "outage": ("caught up", 60),
 }
 
@@ -140,7 +141,9 @@ class Report:
 
 def _median(played: Sequence[Played], name: str) -> float | None:
     """Of the seconds that are asked for: to the first commit, until noticed, until caught up."""
-    measure = {"hang": "noticed_seconds", "driver": "commit_seconds"}.get(name, "recovery_seconds")
+    measure = {"hang": "noticed_seconds", "batch-hang": "noticed_seconds", "driver": "commit_seconds"}.get(
+        name, "recovery_seconds"
+    )
     seconds = [getattr(p, measure) for p in played if p.drill == name]
     known = [number for number in seconds if number is not None]
     return round(float(np.median(known)), 1) if known else None

@@ -36,6 +36,7 @@ FRESH_SECONDS = 15.0  # settled, caught up: the newest reading is at most so old
 PATIENCE_SECONDS = 240.0  # for anything that should happen by itself
 POLL_SECONDS = 0.2
 LAKE_BYTES = 4 << 30  # of a lake whose disk can be filled
+WITHHELD_SECONDS = 12.0  # several batches' time: one that had read the file before may still end
 FREE_BYTES_WHEN_FULL = 64 << 10
 QUIET_DAGS = ("bronze", "quality", "connectors")  # what would start batch jobs; bronze's assets start silver and gold
 
@@ -213,6 +214,20 @@ class Stage:
     def free_disk(self) -> None:
         _mount("-o", f"remount,size={LAKE_BYTES}", self.home.lake)
 
+    @contextmanager
+    def withheld(self, log: Log) -> Iterator[str]:
+        """Whoever opens one of the files that a table was last given waits for ever, as for a storage that does not
+        answer; yields a word about them once the table's next commit stays away."""
+        while (commit := log.look()[-1]).added:
+            with ExitStack() as given_back:
+                for name in commit.added:
+                    given_back.enter_context(_withheld_file(log.table / name))
+                time.sleep(WITHHELD_SECONDS)
+                if log.look()[-1] is commit:
+                    yield f"{len(commit.added)} files of {log.table.name}"
+                    return
+        raise NotInTime(f"the newest commit of {log.table.name} adds no file")
+
     # Airflow
 
     def pause_batch_jobs(self) -> None:
@@ -263,6 +278,19 @@ def mount_lake_of(home: Home) -> None:
         raise CannotBeHad("only root may mount one")
     home.lake.mkdir(parents=True)
     _mount("-t", "tmpfs", "-o", f"size={LAKE_BYTES}", "fitness-drills", home.lake)
+
+
+@contextmanager
+def _withheld_file(file: Path) -> Iterator[None]:
+    """A pipe that nobody writes stands in its place; what is open already stays so."""
+    kept, pipe = (file.with_name(f".{kind}.{file.name}") for kind in ("kept", "pipe"))
+    os.link(file, kept)
+    os.mkfifo(pipe)
+    pipe.replace(file)
+    try:
+        yield
+    finally:
+        kept.replace(file)
 
 
 def _mount(*arguments: str | Path) -> None:

@@ -5,7 +5,9 @@ supervise  one observe -> judge -> act, as Airflow does every minute
 status     print verdict, heartbeat and what happened lately as JSON; 0 when healthy, starting or catching up
 stop       end it at a batch's end, and keep it so until the next `ensure`
 
-Reads FITNESS_ENV and what its settings name, FITNESS_WORKSPACE_URL and FITNESS_WORKSPACE_TOKEN.
+FITNESS_ENV names the environment, whose settings name other variables. On one machine `./fitness stream` gives all that
+is needed, FITNESS_WORKSPACE_URL and FITNESS_WORKSPACE_TOKEN too. Without these two it goes by Airflow's connections, as
+the DAG does: run it where Airflow runs.
 """
 
 from __future__ import annotations
@@ -15,13 +17,15 @@ import json
 import logging
 import os
 import sys
+from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 import httpx
 
-from include.settings import settings
+from include.settings import SettingsError, settings
 from include.stream.judge import State, judge
 from include.stream.platform import Call
 from include.stream.supervise import NothingRuns, Supervisor, summary
@@ -46,34 +50,36 @@ def http_call(url: str, token: str) -> Call:
 
 
 def supervisor() -> Supervisor:
+    """One that pages nobody: who types a command sees what it says."""
+    if "FITNESS_WORKSPACE_URL" not in os.environ:
+        from include.stream.airflow import supervisor as airflows  # takes a second
+
+        return replace(airflows(), page=None)
     environment = settings()
     return Supervisor(
         environment,
         http_call(os.environ["FITNESS_WORKSPACE_URL"], os.environ["FITNESS_WORKSPACE_TOKEN"]),
         Path(unquote(urlparse(environment.stream.heartbeat).path)),
         {"bootstrap.servers": environment.kafka.bootstrap_servers, **environment.kafka.options},
-        pages=False,
     )
 
 
-def ensure() -> int:
-    verdict, decision = supervisor().start()
-    print(json.dumps(summary(verdict, decision)))
+def ensure() -> tuple[int, dict[str, Any]]:
+    said = summary(*supervisor().start())
     stream = supervisor()
     job_id = stream.job.find()
-    return 0 if job_id is not None and stream.job.active_runs(job_id) else 1
+    return 0 if job_id is not None and stream.job.active_runs(job_id) else 1, said
 
 
-def supervise() -> int:
+def supervise() -> tuple[int, dict[str, Any]]:
     verdict, decision = supervisor().once()
-    print(json.dumps(summary(verdict, decision)))
-    return 0 if verdict.state in WELL else 1
+    return 0 if verdict.state in WELL else 1, summary(verdict, decision)
 
 
-def status() -> int:
+def status() -> tuple[int, dict[str, Any]]:
     stream = supervisor()
     memory, seen = stream.recall(), stream.observe()
-    verdict = judge(stream.desired(memory), seen, stream.limits)
+    verdict = judge(stream.desired(), seen, stream.limits)
     shown = {
         "state": str(verdict.state),
         "reason": verdict.reason,
@@ -82,25 +88,29 @@ def status() -> int:
         "heartbeat": seen.heartbeat.document if seen.heartbeat else None,
         "changes": list(memory.changes),
     }
-    print(json.dumps(shown, indent=1))
-    return 0 if verdict.state in WELL else 1
+    return 0 if verdict.state in WELL else 1, shown
 
 
-def stop() -> int:
-    return 0 if supervisor().stop() else 1
+def stop() -> tuple[int, dict[str, Any]]:
+    ended = supervisor().stop()
+    return 0 if ended else 1, {"ended": ended}
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m include.stream", description=__doc__)
     commands = {"ensure": ensure, "supervise": supervise, "status": status, "stop": stop}
     parser.add_argument("command", choices=commands)
+    command = commands[parser.parse_args(argv).command]
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        return commands[parser.parse_args(argv).command]()
-    except NothingRuns as error:
-        logging.getLogger(__name__).error("%s", error)
+        with redirect_stdout(sys.stderr):  # where Airflow would log
+            code, said = command()
+    except (NothingRuns, SettingsError, httpx.HTTPError) as error:
+        logging.getLogger(__name__).error("%s: %s", type(error).__name__, error)
         return 1
+    print(json.dumps(said, indent=1 if command is status else None))
+    return code
 
 
 if __name__ == "__main__":

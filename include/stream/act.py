@@ -1,8 +1,8 @@
 """From a verdict to a deed, with a budget: pure decisions here, their execution in `supervise.py`.
 
-A start that helps is worth any number of tries only if it helps. So starts within an hour are counted, the pause before
-each grows, and when they are spent one page goes out with the reason; after that the stream is tried at long intervals
-without another word until it has been well for a while, which closes the incident.
+A start that helps is worth any number of tries only if it helps. So starts are counted, the pause before each grows,
+and when they are spent one page goes out with the reason; after that the stream is tried at long intervals without
+another word. When it has been well for a while, the incident is closed and the count begins anew.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ KEPT_CHANGES = 50
 
 @dataclass(frozen=True)
 class Budget:
-    """`pauses`: seconds before the first, second, ... start within `window`; the last holds for all that follow."""
+    """`pauses`: seconds before the first, second, ... start since it was well; the last holds for all that follow."""
 
     pauses: Sequence[float] = (0, 0, 60, 120, 300, 1800)
-    window: float = 3600
     well: float = 600  # seconds of health that close an incident
 
     @property
@@ -35,9 +34,9 @@ class Budget:
 class Memory:
     """What the supervisor knows from its runs before, as a document beside the heartbeat."""
 
-    wanted: bool = True
-    starts: tuple[datetime, ...] = ()
+    starts: tuple[datetime, ...] = ()  # since it was well, the newest of them
     paged: str = ""  # the verdict that was paged and whose incident is still open
+    taken_over_at: datetime | None = None  # when somebody last started the stream by hand
     well_since: datetime | None = None
     changes: tuple[dict[str, str], ...] = field(default=(), compare=False)  # at, state, reason: newest last
 
@@ -49,10 +48,10 @@ class Memory:
         """Raises ValueError, KeyError or TypeError when it is not such a document."""
         document: dict[str, Any] = json.loads(text)
         return cls(
-            wanted=bool(document["wanted"]),
             starts=tuple(datetime.fromisoformat(start) for start in document["starts"]),
             paged=str(document["paged"]),
-            well_since=datetime.fromisoformat(document["well_since"]) if document["well_since"] else None,
+            taken_over_at=_moment(document.get("taken_over_at")),
+            well_since=_moment(document["well_since"]),
             changes=tuple(document["changes"]),
         )
 
@@ -72,27 +71,33 @@ class Decision:
     page: str = ""  # what to tell the person on call; empty: nobody is woken
 
 
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
 def decide(verdict: Verdict, memory: Memory, now: datetime, budget: Budget | None = None) -> Decision:
     """What to do about a verdict now, and what to remember of it."""
     budget = budget or Budget()
     memory = _health_noted(verdict, memory.noted(verdict, now), now, budget)
-    if verdict.cure is Cure.NOTHING:
-        return Decision(Cure.NOTHING, verdict.reason, memory)
+    if verdict.cure in (Cure.NOTHING, Cure.STOP):
+        return Decision(verdict.cure, verdict.reason, memory)
     if verdict.cure is Cure.PAGE:
         return _paging(Decision(Cure.NOTHING, verdict.reason, memory), verdict, verdict.reason)
 
-    recent = tuple(start for start in memory.starts if now - start < timedelta(seconds=budget.window))
-    spent = len(recent) >= budget.starts
-    pause = budget.pauses[min(len(recent), budget.starts)]
-    wait = (recent[-1] + timedelta(seconds=pause) - now).total_seconds() if recent else 0
+    starts = memory.starts
+    spent = len(starts) >= budget.starts
+    pause = budget.pauses[min(len(starts), budget.starts)]
+    wait = (starts[-1] + timedelta(seconds=pause) - now).total_seconds() if starts else 0
     if wait > 0:
         decision = Decision(Cure.NOTHING, f"{verdict.reason} Next try in {wait:.0f} s.", memory)
     else:
-        decision = Decision(verdict.cure, verdict.reason, replace(memory, starts=(*recent, now)))
+        decision = Decision(verdict.cure, verdict.reason, replace(memory, starts=(*starts, now)[-budget.starts :]))
     if not spent:
         return decision
-    told = f"{len(recent)} starts within {budget.window / 60:.0f} minutes did not help. {verdict.reason}"
-    return _paging(decision, verdict, told)
+    minutes = (now - starts[0]).total_seconds() / 60
+    return _paging(
+        decision, verdict, f"{len(starts)} starts within {minutes:.0f} minutes did not help. {verdict.reason}"
+    )
 
 
 def _health_noted(verdict: Verdict, memory: Memory, now: datetime, budget: Budget) -> Memory:

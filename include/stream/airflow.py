@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def heartbeat(environment: Settings) -> Document:
-    return cast(Document, ObjectStoragePath(environment.stream.heartbeat))
+    return cast(Document, ObjectStoragePath(environment.stream.heartbeat_for_airflow))
 
 
 def hook_call(hook: DatabricksHook) -> Call:
@@ -52,7 +52,7 @@ def supervisor() -> Supervisor:
     environment = settings()
     # Not as patient as other tasks: the next look comes in a minute.
     hook = DatabricksHook(environment.databricks.connection_id, retry_limit=3, retry_delay=1)
-    return Supervisor(environment, hook_call(hook), heartbeat(environment), client_settings(environment))
+    return Supervisor(environment, hook_call(hook), heartbeat(environment), client_settings(environment), page=page)
 
 
 def page(verdict: Verdict, told: str) -> None:
@@ -71,20 +71,26 @@ def page(verdict: Verdict, told: str) -> None:
 async def deadline_missed(context: dict[str, Any]) -> None:
     """Airflow's callback for a run of `bpm_stream` that is red or late: pages, unless what it found has paged already.
 
-    While an incident is open each minute's run is red, and each would page again when its deadline comes.
+    While an incident is open each minute's run is red, and each would page again when its deadline comes; and so would
+    those of an incident that somebody has taken in hand.
     """
-    if await asyncio.to_thread(incident_is_open):
-        log.info("An incident of the stream is open and has been paged.")
+    if await asyncio.to_thread(is_known, context):
+        log.info("An incident of the stream is open and has been paged, or somebody has dealt with it since.")
         return
     await alerts.deadline_missed(context)
 
 
-def incident_is_open() -> bool:
-    """Whether the supervision has paged and not yet seen ten minutes of health since; False when it cannot be told."""
+def is_known(context: dict[str, Any]) -> bool:
+    """Whether the supervision has paged and not yet seen ten minutes of health since, or somebody has started the
+    stream by hand after this run; False when it cannot be told."""
+    environment = settings()
     try:
-        return bool(recall(heartbeat(settings())).paged)
+        memory = recall(heartbeat(environment))
     except OSError:
         return False
+    due = datetime.fromisoformat(str(context["deadline"]["deadline_time"]))
+    wanted_at = due - environment.dag("bpm_stream").deadline
+    return bool(memory.paged) or (memory.taken_over_at is not None and wanted_at < memory.taken_over_at)
 
 
 def pause(seconds: float) -> None:
@@ -101,24 +107,26 @@ def pause(seconds: float) -> None:
 
 def resume() -> dict[str, Any]:
     """Let the stream run again, if it is wanted; returns the verdict and what was done."""
-    verdict, decision = supervisor().resume()
-    if decision.page:
-        page(verdict, decision.page)
-    return summary(verdict, decision)
+    return summary(*supervisor().resume())
 
 
 def report(table: str) -> str:
-    """URI of the file in which a rebuild's `prepare` says how many keys of a table differ."""
-    return f"{settings().stream.heartbeat.rpartition('.')[0]}.differences.{table}.json"
+    """The file in which a rebuild's `prepare` says how many keys of a table differ, as its job sees it."""
+    return _beside(settings().stream.heartbeat, table)
+
+
+def _beside(heartbeat: str, table: str) -> str:
+    return f"{heartbeat.rpartition('.')[0]}.differences.{table}.json"
 
 
 def differences(rebuild: str, tables: Iterable[str]) -> int:
     """How many keys of these tables a rebuild has found to differ. Raises ValueError for the word of another one."""
     total = 0
     for table in tables:
-        said = json.loads(ObjectStoragePath(report(table)).read_text())
+        file = _beside(settings().stream.heartbeat_for_airflow, table)
+        said = json.loads(ObjectStoragePath(file).read_text())
         if said["rebuild"] != rebuild:
-            raise ValueError(f"{report(table)} is of rebuild {said['rebuild']}.")
+            raise ValueError(f"{file} is of rebuild {said['rebuild']}.")
         log.info("%s: %s keys differ.", table, said["differences"])
         total += said["differences"]
     return total

@@ -27,13 +27,15 @@ class Document(Protocol):
 
     def __truediv__(self, name: str) -> Self: ...
 
+    def mkdir(self, mode: int = ..., parents: bool = ..., exist_ok: bool = ...) -> None: ...
+
     def read_text(self) -> str: ...
 
     def write_text(self, content: str) -> Any: ...
 
 
 def beside(heartbeat: Document, kind: str) -> Document:
-    """`bpm.stop`, `bpm.supervision` and `bpm.pause` lie beside `bpm.json`."""
+    """`bpm.stop`, `bpm.supervision`, `bpm.stopped` and `bpm.pause` lie beside `bpm.json`."""
     return heartbeat.parent / f"{heartbeat.name.rpartition('.')[0]}.{kind}"
 
 
@@ -70,10 +72,15 @@ def parse(document: dict[str, Any]) -> Heartbeat:
         position=position,
         latest=document["latest"],
         checkpoint_version=document["checkpoint_version"],
+        progressed_at=_moment(document.get("progressed_at")),
         crashes=tuple(datetime.fromisoformat(at) for at in document.get("crashes", ())),
         window=window,
         document=document,
     )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def request_stop(heartbeat: Document, epoch: int) -> None:

@@ -17,6 +17,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+ENDING = "TERMINATING"  # the platform's word for a run that was cancelled and has not ended
+
 
 class State(StrEnum):
     """The closed set of verdicts."""
@@ -39,6 +41,7 @@ class Cure(StrEnum):
     START = "start"
     RESTART = "restart"  # cancel what runs, start anew
     ROLL = "roll"  # graceful stop at a batch's end, then start the desired version on the same checkpoint
+    STOP = "stop"  # graceful stop at a batch's end, and nothing after it
     PAGE = "page"  # no restart would help: a person must look
 
 
@@ -51,8 +54,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Sample:
-    """The stream at one moment. `position` and `latest` are offsets summed over the partitions of the topic:
-    how far the stream has read and committed, and how far the topic goes (None: not known then)."""
+    """The stream at one moment, when it looked for what is new or somebody looked at it. `position` and `latest` are
+    offsets summed over the partitions of the topic: how far the stream had read and committed, and how far the topic
+    went (None: not known then)."""
 
     at: datetime
     epoch: int
@@ -67,18 +71,23 @@ class Sample:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The stream's own word about itself; `window` is oldest first and survives restarts."""
+    """The stream's own word about itself; `window` is oldest first and survives restarts.
+
+    `latest` is the topic's end when the newest batch began. `progressed_at`: when the query last wrote a batch or found
+    nothing to read; a driver beats for as long as it lives, whatever its batch does.
+    """
 
     version: str
     run_id: str
     epoch: int
-    state: str  # starting, running, paused, stopped, fenced
+    state: str  # starting, running, failed, paused, stopped
     reason: str
     written_at: datetime
     batch: int | None
     position: int
     latest: int | None
     checkpoint_version: int
+    progressed_at: datetime | None = None
     crashes: tuple[datetime, ...] = ()  # starts that followed on a run which did not end well, oldest first
     window: tuple[Sample, ...] = ()
     document: dict[str, Any] = field(default_factory=dict, compare=False)
@@ -120,9 +129,12 @@ class Desired:
 class Limits:
     """Seconds, unless the name says otherwise."""
 
+    pending: float = 1800  # for the platform to make a cluster, or to end a run
     start_grace: float = 300  # from the start of its latest attempt to its first heartbeat; busy machines are slow
     silence: float = 45  # a heartbeat is written every few seconds, also when there is nothing to read
-    no_progress: float = 180  # alive, readings waiting, position unmoved: far more than the largest batch takes
+    no_progress: float = 75  # alive, readings waiting, position unmoved: far more than the largest batch takes
+    first_batch: float = 150  # the same for the first batch of a run, which is cold and has the most to read
+    no_answer: float = 180  # of Kafka, to the stream and to us
     behind: float = 30  # still healthy
     falling_behind: float = 180  # lag that only grew for so long
     crash_window: float = 600
@@ -140,10 +152,7 @@ def judge(desired: Desired, seen: Observation, limits: Limits | None = None) -> 
 def samples(seen: Observation) -> Sequence[Sample]:
     """The heartbeat's window closed by what was just observed from outside."""
     beat = seen.heartbeat
-    if beat is None:
-        return ()
-    latest = beat.latest if seen.end_position is None else seen.end_position
-    return (*beat.window, Sample(seen.now, beat.epoch, beat.position, latest))
+    return () if beat is None else (*beat.window, Sample(seen.now, beat.epoch, beat.position, seen.end_position))
 
 
 def behind_seconds(window: Sequence[Sample]) -> float:
@@ -158,24 +167,41 @@ def behind_seconds(window: Sequence[Sample]) -> float:
     return math.inf
 
 
+def lag(seen: Observation) -> int | None:
+    """Readings not yet in the tables, as far as Kafka and the stream say now."""
+    window = samples(seen)
+    return window[-1].lag if window else None
+
+
+def standing_seconds(seen: Observation) -> float:
+    """For how long the stream has had something to read, as far as anybody knows, and has read nothing."""
+    beat = seen.heartbeat
+    if beat is None:
+        return 0.0
+    standing = (sample for sample in beat.window if sample.epoch == beat.epoch and sample.position == beat.position)
+    waiting = [sample.at for sample in standing if sample.lag]
+    since = [*waiting[:1], *([beat.progressed_at] if beat.progressed_at else [])]
+    return max(((seen.now - at).total_seconds() for at in since), default=0.0)
+
+
 # --- the rules, in order ---------------------------------------------------------------------------------------------
 
 Rule = Callable[[Desired, Observation, Limits], Verdict | None]
-
-
-def _two_runs(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
-    if len(seen.active_runs) > 1:
-        runs = ", ".join(run.run_id for run in seen.active_runs)
-        return Verdict(State.DUPLICATED, f"{len(seen.active_runs)} runs are active ({runs}).", Cure.RESTART)
-    return None
 
 
 def _stop_wanted(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
     if desired.running:
         return None
     if seen.active_runs:
-        return Verdict(State.STOPPED, f"A stop is wanted; run {seen.active_runs[0].run_id} still runs.", Cure.NOTHING)
+        return Verdict(State.STOPPED, f"A stop is wanted; run {seen.active_runs[0].run_id} still runs.", Cure.STOP)
     return Verdict(State.STOPPED, "Stopped, as wanted.")
+
+
+def _two_runs(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    runs = [run.run_id for run in seen.active_runs if run.state != ENDING]
+    if len(runs) > 1:
+        return Verdict(State.DUPLICATED, f"{len(runs)} runs are active ({', '.join(runs)}).", Cure.RESTART)
+    return None
 
 
 def _no_run(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
@@ -185,6 +211,17 @@ def _no_run(desired: Desired, seen: Observation, limits: Limits) -> Verdict | No
         return _refused_upgrade(desired, seen.heartbeat)
     ended = f"; the run before ended {seen.last_result}" if seen.last_result else ""
     return Verdict(State.STOPPED, f"No run is active{ended}.", Cure.START)
+
+
+def _ends(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    """Until it has ended no other run can be started."""
+    run, beat = seen.active_runs[0], seen.heartbeat
+    if run.state != ENDING:
+        return None
+    since = run.started_at if beat is None or beat.written_at < run.started_at else beat.written_at
+    if (seconds := (seen.now - since).total_seconds()) > limits.pending:
+        return Verdict(State.FAILING, f"The platform has been ending run {run.run_id} for {seconds:.0f} s.", Cure.PAGE)
+    return Verdict(State.STOPPED, f"The platform ends run {run.run_id}; then another one is started.")
 
 
 def _another_run_beats(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
@@ -197,13 +234,6 @@ def _another_run_beats(desired: Desired, seen: Observation, limits: Limits) -> V
         return None  # the one that goes may still be finishing its batch
     reason = f"Run {beat.run_id}, which the platform does not list, beats beside run {run.run_id}."
     return Verdict(State.DUPLICATED, reason, Cure.RESTART)
-
-
-def _fenced(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
-    beat = seen.heartbeat
-    if beat and _is_from(beat, seen.active_runs[0]) and beat.state == "fenced":
-        return Verdict(State.DUPLICATED, f"Epoch {beat.epoch} was fenced by a newer one and ends.", Cure.NOTHING)
-    return None
 
 
 def _old_version(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
@@ -221,11 +251,14 @@ def _not_beating_yet(desired: Desired, seen: Observation, limits: Limits) -> Ver
         return None
     # A run lives for months and counts every crash: attempts say something only while none of them beats.
     silence = _age(beat, seen) if beat and _is_from(beat, run) else math.inf
-    if run.attempt + 1 >= limits.crashes and silence > limits.no_progress:
+    if run.attempt + 1 >= limits.crashes and silence > limits.crash_window:
         since = "yet" if math.isinf(silence) else f"for {silence:.0f} s"
         reason = f"Attempt {run.attempt + 1} of run {run.run_id}, and none has beaten {since}. {seen.heartbeat_error}"
         return Verdict(State.FAILING, reason.strip(), Cure.PAGE)
     waited = (seen.now - run.started_at).total_seconds()
+    if run.state != "RUNNING" and waited > limits.pending:
+        reason = f"Run {run.run_id} is {run.state.lower()} for {waited:.0f} s: can the platform make its cluster?"
+        return Verdict(State.FAILING, reason, Cure.PAGE)
     if run.state != "RUNNING" or waited <= limits.start_grace:
         return Verdict(State.STARTING, f"Run {run.run_id} is {run.state.lower()} for {waited:.0f} s.")
     reason = f"Run {run.run_id} has not beaten in the {waited:.0f} s since it started. {seen.heartbeat_error}"
@@ -277,22 +310,21 @@ def _crash_loop(desired: Desired, seen: Observation, limits: Limits) -> Verdict 
 
 
 def _not_moving(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
-    """Readings were waiting all the while and the position stood still."""
-    window = samples(seen)
-    here = window[-1]
-    standing = [sample for sample in window if sample.epoch == here.epoch and sample.position == here.position]
-    waiting = [sample for sample in standing if sample.lag]
-    if not waiting or (here.at - waiting[0].at).total_seconds() < limits.no_progress:
-        return None
+    """Readings wait, and the query ends no batch, or ends one after the other and its position stands still."""
+    beat, here = seen.heartbeat, samples(seen)[-1]
+    seconds = standing_seconds(seen)
     if seen.end_position is None:
-        reason = "Kafka does not answer; a restart of the stream would not help."
+        if seconds <= limits.no_answer:
+            return None
+        reason = (
+            f"Kafka does not answer, and the stream has read nothing for {seconds:.0f} s; a restart would not help."
+        )
         return Verdict(State.STALLED, reason, Cure.PAGE)
-    seconds = (here.at - waiting[0].at).total_seconds()
-    return Verdict(
-        State.STALLED,
-        f"{here.lag} readings wait and none was read for {seconds:.0f} s (batch {_batch(seen)}).",
-        Cure.RESTART,
-    )
+    patience = limits.first_batch if beat is None or beat.batch is None else limits.no_progress
+    if not here.lag or seconds <= patience:
+        return None
+    reason = f"{here.lag} readings wait and none was read for {seconds:.0f} s (newest batch: {_batch(seen)})."
+    return Verdict(State.STALLED, reason, Cure.RESTART)
 
 
 def _lagging(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
@@ -315,11 +347,11 @@ def _no_batch_yet(desired: Desired, seen: Observation, limits: Limits) -> Verdic
 
 
 RULES: tuple[Rule, ...] = (
-    _two_runs,
     _stop_wanted,
+    _two_runs,
     _no_run,
+    _ends,
     _another_run_beats,
-    _fenced,
     _old_version,
     _not_beating_yet,
     _paused,
@@ -352,8 +384,9 @@ def _progress(seen: Observation) -> str:
     window = samples(seen)
     if not window:
         return ""
-    lag = "unknown" if window[-1].lag is None else window[-1].lag
-    return f"Batch {_batch(seen)}, lag {lag} readings."
+    if window[-1].lag is None:
+        return f"Batch {_batch(seen)}; Kafka does not answer, so the lag is not known."
+    return f"Batch {_batch(seen)}, lag {window[-1].lag} readings."
 
 
 def _only_grew(window: Sequence[Sample], seconds: float) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from include.stream.judge import Run
+from include.stream.judge import ENDING, Run
 
 Call = Callable[[str, str, dict[str, Any]], dict[str, Any]]  # method, path below /api/, document -> answer
 
@@ -44,10 +44,11 @@ class StreamJob:
         return job_id, "reset"
 
     def active_runs(self, job_id: int) -> tuple[Run, ...]:
+        """Newest first, and those last that the platform is ending."""
         runs = self._pages(
             "2.2/jobs/runs/list", "runs", {"job_id": job_id, "active_only": "true", "expand_tasks": "true"}
         )
-        return tuple(_run(run) for run in runs)
+        return tuple(sorted(map(_run, runs), key=lambda run: run.state == ENDING))
 
     def last_run(self, job_id: int) -> tuple[str, str]:
         """The newest ended run and how it ended, in the platform's words; both empty when there was none."""
@@ -88,9 +89,10 @@ class StreamJob:
 
 
 def _run(run: dict[str, Any]) -> Run:
-    """The run as its newest attempt is: the stream is the job's only task, and retries are the task's."""
+    """The run as its newest attempt is: the stream is the job's only task, and retries are the task's. Its time starts
+    when it has its cluster."""
     task = max(run.get("tasks") or [run], key=lambda attempt: int(attempt.get("attempt_number") or 0))
-    started = int(task.get("start_time") or run["start_time"])
+    started = int(task.get("start_time") or run["start_time"]) + int(task.get("setup_duration") or 0)
     state = (task.get("state") or run["state"])["life_cycle_state"]
     return Run(
         run_id=str(run["run_id"]),

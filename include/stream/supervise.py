@@ -21,21 +21,34 @@ from include.stream import heartbeats
 from include.stream.act import Budget, Decision, Memory, decide
 from include.stream.heartbeats import Document
 from include.stream.job import TOPIC, checkpoint_reads, job_name, job_settings, version_of
-from include.stream.judge import Cure, Desired, Limits, Observation, Run, Verdict, judge
+from include.stream.judge import (
+    Cure,
+    Desired,
+    Limits,
+    Observation,
+    Run,
+    Verdict,
+    judge,
+    lag,
+    standing_seconds,
+)
 from include.stream.platform import Call, StreamJob
 
 log = logging.getLogger(__name__)
 
 KAFKA_TIMEOUT_SECONDS = 5
 SUSPICIOUS_SECONDS = 10  # a heartbeat this old is looked at again before this run ends, not a minute later
+SLOW_BATCH_SECONDS = 15  # and so is a batch that has not ended for so long: what hangs is noticed within 90 s
+SURE_SECONDS = 5  # what seems to stand still is looked at for so long at least: it may just have begun to move
 DAMAGED_LOOKS = 5  # at a heartbeat that cannot be read, 3 s apart: a stream that lives has replaced it by then
+MOST_LOOKS = 40
 DRAIN_SECONDS = 45  # a batch is to end within this time, else the run is cancelled
 
 
 def end_position(kafka: dict[str, str], topic: str = TOPIC) -> int | None:
     """Kafka's end offsets of the topic, summed over its partitions; None when Kafka does not answer."""
-    admin = AdminClient({"socket.timeout.ms": KAFKA_TIMEOUT_SECONDS * 1000, "log_level": 0, **kafka})
     try:
+        admin = AdminClient({"socket.timeout.ms": KAFKA_TIMEOUT_SECONDS * 1000, "log_level": 0, **kafka})
         partitions = admin.list_topics(topic, timeout=KAFKA_TIMEOUT_SECONDS).topics[topic].partitions
         return sum(ends(admin, ((topic, number) for number in partitions), KAFKA_TIMEOUT_SECONDS).values())
     except (KafkaException, TimeoutError) as error:
@@ -62,8 +75,8 @@ def recall(heartbeat: Document) -> Memory:
 class Supervisor:
     """One look at the stream and what follows from it.
 
-    `kafka`: configuration of a confluent client, secrets too. `pages`: whether the caller wakes somebody when it is
-    told to; what nobody is told of is left for one who does.
+    `kafka`: configuration of a confluent client, secrets too. `page` wakes the person on call and raises when it could
+    not; what nobody has been told of is left for the next look, or for a supervisor that can page.
     """
 
     settings: Settings
@@ -72,63 +85,87 @@ class Supervisor:
     kafka: dict[str, str]
     limits: Limits = field(default_factory=Limits)
     budget: Budget = field(default_factory=Budget)
-    pages: bool = True
+    page: Callable[[Verdict, str], None] | None = None
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
 
     def __post_init__(self) -> None:
         self.job = StreamJob(self.call, job_name(self.settings))
         self.definition = job_settings(self.settings)
+        self._behind = timedelta()  # the driver's clock, compared with ours
 
-    def desired(self, memory: Memory) -> Desired:
-        return Desired(version_of(self.definition), memory.wanted and not self.rests(), checkpoint_reads())
+    def desired(self) -> Desired:
+        return Desired(version_of(self.definition), self.may_run(), checkpoint_reads())
 
     def observe(self) -> Observation:
-        """Look; and when the heartbeat is damaged or suspiciously old, look again until it beats or that is certain."""
+        """Look; and when the heartbeat is damaged or old, or no batch ends, look until that is over or certain."""
         seen = self._look()
         for _ in range(DAMAGED_LOOKS):
             if not seen.active_runs or seen.heartbeat_error in ("", heartbeats.NONE_YET):
                 break
             self.sleep(3)
             seen = self._look()
-        while seen.active_runs and SUSPICIOUS_SECONDS < (age := _heartbeat_age(seen)) <= self.limits.silence:
-            self.sleep(min(self.limits.silence - age, 3) + 0.1)
+        seen, moved = self._until_sure(seen, _heartbeat_age, SUSPICIOUS_SECONDS, self.limits.silence)
+        if moved and (late := _heartbeat_age(seen)) > SUSPICIOUS_SECONDS:
+            log.warning("The stream has just beaten, %.0f s ago by its own word: its clock is not ours.", late)
+            self._behind = timedelta(seconds=late)
             seen = self._look()
+        if seen.heartbeat and seen.heartbeat.batch is not None and _heartbeat_age(seen) <= self.limits.silence:
+            seen, _ = self._until_sure(seen, _waited, SLOW_BATCH_SECONDS, self.limits.no_progress)
         return seen
+
+    def _until_sure(
+        self, seen: Observation, standing: Callable[[Observation], float], suspicious: float, certain: float
+    ) -> tuple[Observation, bool]:
+        """Look again while something has been standing still for `suspicious` seconds, until it moves or has stood for
+        `certain` seconds; and whether it moved."""
+        begun, first, moved = seen.now, standing(seen), False
+        for _ in range(MOST_LOOKS):
+            stands, looked = standing(seen), (seen.now - begun).total_seconds()
+            moved = stands - first < looked - 1
+            if stands <= suspicious or moved or (stands > certain and looked >= SURE_SECONDS):
+                break
+            self.sleep(max(min(certain - stands + 0.1, 3), 1))
+            seen = self._look()
+        return seen, moved
 
     def _look(self) -> Observation:
         job_id = self.job.find()
         runs = self.job.active_runs(job_id) if job_id is not None else ()
         last_run = self.job.last_run(job_id) if job_id is not None and not runs else ("", "")
         beat, problem = heartbeats.read(self.heartbeat)
-        return Observation(self.clock(), runs, beat, problem, end_position(self.kafka), *last_run)
+        return Observation(self.clock() - self._behind, runs, beat, problem, end_position(self.kafka), *last_run)
 
     def once(self) -> tuple[Verdict, Decision]:
-        """Observe, judge, act, verify; the log tells each."""
-        memory = self.recall()
+        """Observe, judge, act, verify; the log tells each. Whatever becomes of the page, the deed is done."""
         seen = self.observe()
-        verdict = judge(self.desired(memory), seen, self.limits)
+        memory = self.recall()
+        verdict = judge(self.desired(), seen, self.limits)
         log.info("%s: %s", verdict.state, verdict.reason)
-        decision = decide(verdict, memory, seen.now, self.budget)
-        if not self.pages:
-            decision = replace(decision, memory=replace(decision.memory, paged=memory.paged))
-        self.remember(decision.memory)  # before the deed: a supervisor that dies in it has spent the try
-        if decision.action is Cure.NOTHING:
-            log.info("Nothing is done: %s", decision.why)
-        else:
-            self.act(decision.action, seen)
+        decision = decide(verdict, memory, self.clock(), self.budget)
+        # before the deed: a supervisor that dies in it has spent the try
+        self.remember(replace(decision.memory, paged=memory.paged))
+        try:
+            if decision.page and self.page:
+                self.page(verdict, decision.page)
+                self.remember(decision.memory)
+        finally:
+            if decision.action is Cure.NOTHING:
+                log.info("Nothing is done: %s", decision.why)
+            else:
+                log.warning("%s, because: %s", decision.action, decision.why)
+                self.act(decision.action, seen)
         return verdict, decision
 
     def act(self, action: Cure, seen: Observation) -> None:
-        """Start, restart or roll, and see that a run came of it."""
-        log.warning("%s, because: %s", action, judge(self.desired(self.recall()), seen, self.limits).reason)
+        """Start, restart, roll or stop; see that a run came of it, and end it again when it may not run any more."""
         job_id, done = self.job.ensure(self.definition)
         log.info("Job %s is %s.", job_id, done)
-        if action is Cure.ROLL:
+        if action in (Cure.ROLL, Cure.STOP):
             self._drain(job_id, seen)
         if action is Cure.RESTART:
             self._cancel(job_id, seen.active_runs)
-        if self.rests():  # since a moment
+        if not self.may_run():  # since a moment
             log.warning("Nothing is started.")
             return
         run_id = self.job.start(job_id, self._token(seen))
@@ -136,22 +173,34 @@ class Supervisor:
         if not runs:
             raise NothingRuns(f"Run {run_id} was asked for, and no run is active. The next look starts another one.")
         log.info("Run %s was started; active: %s.", run_id, ", ".join(f"{run.run_id} {run.state}" for run in runs))
+        if not self.may_run():
+            log.warning("The stream was stopped meanwhile; its new run is ended.")
+            self._cancel(job_id, runs)
 
     def stop(self) -> bool:
         """End the stream at a batch's end and keep it so until `start`; whether it has ended."""
-        self.remember(replace(self.recall(), wanted=False))
+        self._write("stopped", self.clock().isoformat())
         return self._end()
 
     def start(self) -> tuple[Verdict, Decision]:
         """What a person asks for: the stream is wanted, now, and what was tried before does not count."""
-        self.remember(replace(self.recall(), wanted=True, starts=(), paged=""))
+        self._write("stopped", "")
+        self.remember(replace(self.recall(), starts=(), paged="", taken_over_at=self.clock()))
         return self.resume()
+
+    def may_run(self) -> bool:
+        """Whether nobody has stopped the stream, and it does not rest.
+
+        A stop and a pause have documents of their own: a supervision that is under way writes what it remembers, and
+        would undo them.
+        """
+        return not self._read("stopped") and not self.rests()
 
     def pause(self, seconds: float) -> bool:
         """End the stream at a batch's end and let it rest until `resume`, at most `seconds`; whether it has ended.
 
-        That is another matter than whether it is wanted. It has a document of its own, which a supervision that is
-        under way does not write, and an end, so that nobody who dies in a pause keeps the stream from its work.
+        That is another matter than whether it is wanted, and has an end, so that nobody who dies in a pause keeps the
+        stream from its work.
         """
         self._write("pause", (self.clock() + timedelta(seconds=seconds)).isoformat())
         return self._end()
@@ -164,8 +213,8 @@ class Supervisor:
     def rests(self) -> bool:
         """Whether there is a pause."""
         try:
-            until = datetime.fromisoformat(heartbeats.beside(self.heartbeat, "pause").read_text())
-        except (FileNotFoundError, ValueError):
+            until = datetime.fromisoformat(self._read("pause"))
+        except ValueError:
             return False
         if self.clock() >= until:
             return False
@@ -204,9 +253,15 @@ class Supervisor:
     def remember(self, memory: Memory) -> None:
         self._write("supervision", memory.to_json())
 
+    def _read(self, kind: str) -> str:
+        try:
+            return heartbeats.beside(self.heartbeat, kind).read_text()
+        except FileNotFoundError:
+            return ""
+
     def _write(self, kind: str, content: str) -> None:
         document = heartbeats.beside(self.heartbeat, kind)
-        if hasattr(document.parent, "mkdir"):
+        if getattr(document, "protocol", "file") == "file":  # a container of objects has no folders to make
             document.parent.mkdir(parents=True, exist_ok=True)
         document.write_text(content)
 
@@ -217,6 +272,11 @@ def _heartbeat_age(seen: Observation) -> float:
     if beat is None or beat.run_id not in {run.run_id for run in seen.active_runs}:
         return 0.0
     return (seen.now - beat.written_at).total_seconds()
+
+
+def _waited(seen: Observation) -> float:
+    """Seconds since a batch ended, while readings wait; 0 when none does."""
+    return standing_seconds(seen) if seen.active_runs and lag(seen) else 0.0
 
 
 def summary(verdict: Verdict, decision: Decision) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def supervision(home: Home) -> Iterator[Any]:
 def _judge(stream: Any, seen: Any) -> Any:
     from include.stream.judge import judge
 
-    return judge(stream.desired(stream.recall()), seen, stream.limits)
+    return judge(stream.desired(), seen, stream.limits)
 
 
 def process_id(home: Home) -> int | None:

@@ -186,6 +186,7 @@ class Stream:
             except Paused as pause:
                 self.paused = str(pause)
                 raise
+            self.heart.progressed()
             self.heart.count(report.rows)
             self.stretch.add(report)
             self.newest = report
@@ -232,8 +233,8 @@ class Stream:
             progress = query.lastProgress
             news = None if progress is None else (progress.batchId, progress.timestamp)
             if news != told or time.monotonic() - beaten >= BEAT_SECONDS:
-                if progress is not None:
-                    self._take_offsets(json.loads(progress.json))
+                if progress is not None and news != told:
+                    self._take_progress(json.loads(progress.json))
                 self.beat("running")
                 beaten, told = time.monotonic(), news
             self.stretch.write_when_due(self.offsets)
@@ -258,8 +259,11 @@ class Stream:
     def _told(self) -> dict[str, Any] | None:
         return self.newest.document() if self.newest else None
 
-    def _take_offsets(self, progress: dict[str, Any]) -> None:
+    def _take_progress(self, progress: dict[str, Any]) -> None:
         source = progress["sources"][0]
+        begun = datetime.fromisoformat(progress["timestamp"])
+        self.heart.progressed()
+        self.heart.looked(begun, total(source.get("startOffset")), total(source.get("latestOffset")))
         for name, key in (("end_offsets", "endOffset"), ("latest_offsets", "latestOffset")):
             if source.get(key):
                 self.offsets[name] = source[key]
@@ -270,7 +274,7 @@ class Stream:
         while self.newest and time.monotonic() < deadline:
             progress = query.lastProgress
             if progress is not None and progress.batchId >= self.newest.number:
-                self._take_offsets(json.loads(progress.json))
+                self._take_progress(json.loads(progress.json))
                 return
             time.sleep(0.05)
 

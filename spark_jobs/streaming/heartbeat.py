@@ -125,17 +125,27 @@ class Heart:
     clock: Clock = now_utc
     _window: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=WINDOW_SAMPLES), repr=False)
     _started_at: datetime = field(init=False)
+    _progressed_at: datetime = field(init=False)
     _totals: dict[str, int] = field(default_factory=dict, repr=False)
     # when starts followed on a run that did not end well
     _crashes: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_CRASHES), repr=False)
 
     def __post_init__(self) -> None:
-        self._started_at = self.clock()
+        self._started_at = self._progressed_at = self.clock()
         before = _document(self.path)
         self._window.extend(before["window"])
         self._crashes.extend(before["crashes"])
         if before["state"] not in ("", "stopped"):
             self._crashes.append(self._started_at.isoformat())
+
+    def progressed(self) -> None:
+        """A batch is written, or there was none to write."""
+        self._progressed_at = self.clock()
+
+    def looked(self, at: datetime, position: int | None, latest: int | None) -> None:
+        """The query looked for what is new, at `at`: it had read so far and the topic went so far (None: not said)."""
+        if position is not None:
+            self._sample(at, position, latest)
 
     def count(self, rows: dict[str, int]) -> None:
         """Add one batch's rows to this run's totals."""
@@ -152,10 +162,7 @@ class Heart:
         latest_offsets: Offsets | None = None,
     ) -> dict[str, Any]:
         """Replace the document. `batch` is what the newest batch said about itself (number, times, rows, durations)."""
-        now = self.clock()
         position, latest = total(end_offsets), total(latest_offsets)
-        if position is not None:
-            self._sample(now, position, latest)
         document = {
             "format": FORMAT,
             "query": self.query,
@@ -166,7 +173,8 @@ class Heart:
             "state": state,
             "reason": reason,
             "started_at": self._started_at.isoformat(),
-            "written_at": now.isoformat(),
+            "written_at": self.clock().isoformat(),
+            "progressed_at": self._progressed_at.isoformat(),
             "end_offsets": end_offsets,
             "latest_offsets": latest_offsets,
             "position": position,
@@ -180,11 +188,11 @@ class Heart:
         replace_file(self.path, json.dumps(document, indent=1))
         return document
 
-    def _sample(self, now: datetime, position: int, latest: int | None) -> None:
+    def _sample(self, at: datetime, position: int, latest: int | None) -> None:
         newest = self._window[-1] if self._window else None
-        if newest and newest["epoch"] == self.epoch and now - datetime.fromisoformat(newest["at"]) < SAMPLE_EVERY:
+        if newest and newest["epoch"] == self.epoch and at - datetime.fromisoformat(newest["at"]) < SAMPLE_EVERY:
             return
-        self._window.append({"at": now.isoformat(), "epoch": self.epoch, "position": position, "latest": latest})
+        self._window.append({"at": at.isoformat(), "epoch": self.epoch, "position": position, "latest": latest})
 
 
 def _document(path: Path) -> dict[str, Any]:

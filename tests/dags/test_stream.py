@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
+from include.settings import check_offline
 from include.stream import airflow as stream
+from include.stream import heartbeats
 from include.stream.act import Memory
-from tests.dags.running import tiny_jobs
+from tests.dags.airflow_home import REPO
+from tests.dags.running import tiny_jobs, workspace
 
 
 class Stream:
@@ -27,8 +35,6 @@ class Stream:
 
     def resume(self):
         self.said.append("resume")
-        verdict = SimpleNamespace(state="stopped", reason="No run is active.")
-        return verdict, SimpleNamespace(action="start", page="Starts did not help.")
 
 
 @pytest.mark.parametrize(
@@ -50,12 +56,9 @@ def test_a_pause_that_fails_does_not_keep_the_stream_from_running(monkeypatch, e
     assert paused.said == said
 
 
-def test_a_page_that_is_due_when_the_stream_goes_on_is_sent(monkeypatch):
-    paged = []
-    monkeypatch.setattr(stream, "supervisor", lambda: Stream(True))
-    monkeypatch.setattr(stream, "page", lambda verdict, told: paged.append(told))
-    assert stream.resume()["action"] == "start"
-    assert paged == ["Starts did not help."]
+def test_what_airflow_supervises_pages(tmp_path):
+    with tiny_jobs(tmp_path, {}):
+        assert stream.supervisor().page is stream.page
 
 
 def test_a_page_leads_to_the_log_that_says_more(monkeypatch):
@@ -72,20 +75,59 @@ def test_a_page_leads_to_the_log_that_says_more(monkeypatch):
     assert alert.text == "Starts did not help. Runbook: docs/runbooks/bpm_stream.md"
 
 
-@pytest.mark.parametrize("paged", ["", "failing"])
-def test_a_red_run_of_an_incident_that_was_paged_does_not_page_again(monkeypatch, tmp_path, paged):
+DUE = datetime(2026, 1, 1, 12, 5, tzinfo=UTC)
+WANTED_AT = DUE - timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("memory", "known"),
+    [
+        pytest.param(Memory(), False, id="nothing is known"),
+        pytest.param(Memory(paged="failing"), True, id="it has paged"),
+        pytest.param(Memory(taken_over_at=WANTED_AT + timedelta(seconds=1)), True, id="somebody dealt with it since"),
+        pytest.param(Memory(taken_over_at=WANTED_AT - timedelta(seconds=1)), False, id="it is red again"),
+    ],
+)
+def test_a_red_run_of_a_known_incident_does_not_page_again(monkeypatch, tmp_path, memory, known):
     sent = []
+    context = {"deadline": {"deadline_time": str(DUE)}}
 
     async def send(context):
         sent.append(context)
 
-    (tmp_path / "bpm.supervision").write_text(Memory(paged=paged).to_json())
+    (tmp_path / "bpm.supervision").write_text(memory.to_json())
     monkeypatch.setattr(stream, "heartbeat", lambda environment: tmp_path / "bpm.json")
     monkeypatch.setattr(stream.alerts, "deadline_missed", send)
-    asyncio.run(stream.deadline_missed({}))
-    assert len(sent) == (0 if paged else 1)
+    asyncio.run(stream.deadline_missed(context))
+    assert len(sent) == (0 if known else 1)
     (tmp_path / "bpm.supervision").unlink()
-    assert not stream.incident_is_open()
+    assert not stream.is_known(context)
+
+
+@pytest.mark.parametrize("name", ["dev", "prod"])
+def test_on_azure_airflow_reads_the_heartbeat_from_the_lake_as_its_example_of_a_connection_says(monkeypatch, name):
+    [connection] = [
+        given
+        for given in yaml.safe_load((REPO / "airflow_settings.yaml").read_text())["airflow"]["connections"]
+        if given["conn_id"] == "stream_files"
+    ]
+    given = {key.removeprefix("conn_"): value for key, value in connection.items() if value and key != "conn_id"}
+    given |= {"conn_type": given.pop("type"), "login": "somebody", "password": "secret"}
+    monkeypatch.setenv("AIRFLOW_CONN_STREAM_FILES", json.dumps(given))
+    beat = stream.heartbeat(check_offline(name))
+    assert type(beat.fs).__name__ == "AzureBlobFileSystem"
+    assert (beat.fs.account_url, beat.fs.client_id) == ("https://fitnessdatalake.blob.core.windows.net", "somebody")
+    stop = heartbeats.beside(beat, "stop")
+    assert (beat.path, stop.path) == tuple(f"fitness-{name}-ops/heartbeats/bpm.{kind}" for kind in ("json", "stop"))
+
+
+def test_the_commands_go_by_airflows_connections_where_they_are_not_given_a_workspace(tmp_path):
+    with workspace(tmp_path) as home:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("FITNESS_WORKSPACE_")}
+        environment |= {"FITNESS_HOME": str(home.path), "FITNESS_KAFKA_BOOTSTRAP": "127.0.0.1:1"}
+        command = [sys.executable, "-m", "include.stream", "status"]
+        said = subprocess.run(command, env=environment, cwd=REPO, capture_output=True, text=True, timeout=120)
+    assert json.loads(said.stdout)["reason"] == "No run is active.", said.stderr
 
 
 def test_differences_are_those_that_this_rebuild_has_found(tmp_path):

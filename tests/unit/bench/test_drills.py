@@ -118,7 +118,13 @@ def commit(folder: Path, version: int, at: float, *actions: dict[str, Any]) -> N
 
 
 def add(read_at: str, data_change: bool = True) -> dict[str, Any]:
-    return {"add": {"dataChange": data_change, "stats": json.dumps({"maxValues": {"read_at": read_at}})}}
+    return {
+        "add": {
+            "path": "a%20b.parquet",
+            "dataChange": data_change,
+            "stats": json.dumps({"maxValues": {"read_at": read_at}}),
+        }
+    }
 
 
 def test_recovery_is_the_first_commit_with_a_reading_of_after_the_fault(tmp_path: Path) -> None:

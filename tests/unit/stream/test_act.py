@@ -11,7 +11,7 @@ from include.stream.act import Budget, Decision, Memory, decide
 from include.stream.judge import Cure, State, Verdict
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-BUDGET = Budget(pauses=(0, 60, 120, 1800), window=3600, well=600)
+BUDGET = Budget(pauses=(0, 60, 120, 1800), well=600)
 STOPPED = Verdict(State.STOPPED, "No run is active.", Cure.START)
 HEALTHY = Verdict(State.HEALTHY, "Batch 4, lag 0.")
 PAUSED = Verdict(State.FAILING, "The stream paused itself.", Cure.PAGE)
@@ -47,6 +47,19 @@ def test_a_spent_budget_pages_once_and_tries_on_at_long_intervals() -> None:
     assert started == [0, 1, 3, 33]
 
 
+def test_what_is_never_well_is_not_started_more_often_once_its_first_starts_are_long_ago() -> None:
+    decisions = minutes_of(STOPPED, 240, Memory())
+    started = [minute for minute, decision in enumerate(decisions) if decision.action is Cure.START]
+    assert started == [0, 1, 3, 33, 63, 93, 123, 153, 183, 213]
+    assert [minute for minute, decision in enumerate(decisions) if decision.page] == [4]
+
+
+def test_a_wanted_stop_costs_no_start() -> None:
+    spent = minutes_of(STOPPED, 10, Memory())[-1].memory
+    decision = decide(Verdict(State.STOPPED, "A stop is wanted.", Cure.STOP), spent, NOW, BUDGET)
+    assert (decision.action, decision.page, decision.memory.starts) == (Cure.STOP, "", spent.starts)
+
+
 def test_what_no_restart_mends_is_paged_once_and_not_acted_on() -> None:
     decisions = minutes_of(PAUSED, 10, Memory())
     assert [bool(decision.page) for decision in decisions] == [True] + 9 * [False]
@@ -76,7 +89,7 @@ def test_nothing_is_done_while_it_is_well_or_on_its_way(state: State) -> None:
 
 
 def test_memory_survives_its_document() -> None:
-    memory = minutes_of(STOPPED, 6, Memory(wanted=False))[-1].memory
+    memory = minutes_of(STOPPED, 6, Memory(taken_over_at=NOW))[-1].memory
     assert Memory.from_json(memory.to_json()) == memory
     assert Memory.from_json(memory.to_json()).changes == memory.changes
 

@@ -50,13 +50,35 @@ def test_the_supervisor_reads_what_the_stream_wrote(tmp_path: Path) -> None:
 def test_the_window_survives_a_restart_and_its_samples_keep_their_distance(tmp_path: Path) -> None:
     path, clock = tmp_path / "bpm.json", Clock()
     first = heart(path, clock)
+    first.looked(clock(), None, 3)  # at a topic of which nothing has been read
     for second in range(12):
-        first.beat("running", end_offsets=offsets(second), latest_offsets=offsets(second))
+        first.looked(clock(), second, second + 1)
         clock.tick(1)
-    heart(path, clock, epoch=2).beat("running", end_offsets=offsets(99), latest_offsets=offsets(99))
+    first.beat("running")
+    second = heart(path, clock, epoch=2)
+    second.looked(clock(), 99, None)
+    second.beat("running")
     beat, _ = heartbeats.read(path)
     assert beat is not None
-    assert [(sample.epoch, sample.position) for sample in beat.window] == [(1, 0), (1, 5), (1, 10), (2, 99)]
+    told = [(sample.epoch, sample.position, sample.latest) for sample in beat.window]
+    assert told == [(1, 0, 1), (1, 5, 6), (1, 10, 11), (2, 99, None)]
+    assert [(sample.at - NOW).total_seconds() for sample in beat.window] == [0, 5, 10, 12]
+
+
+def test_a_beat_says_when_the_query_last_ended_a_batch(tmp_path: Path) -> None:
+    path, clock = tmp_path / "bpm.json", Clock()
+    first = heart(path, clock)
+    said = []
+    for _ in range(3):
+        first.beat("running")
+        beat, _ = heartbeats.read(path)
+        assert beat is not None
+        said.append((beat.written_at, beat.progressed_at))
+        clock.tick(10)
+        if len(said) == 2:
+            first.progressed()
+    begun, later, last = (NOW + timedelta(seconds=seconds) for seconds in (0, 10, 20))
+    assert said == [(begun, begun), (later, begun), (last, last)]
 
 
 def test_epochs_rise_also_when_their_folder_is_lost(tmp_path: Path) -> None:
@@ -101,7 +123,9 @@ def test_a_damaged_heartbeat_is_reported_by_the_reader_and_mended_by_the_writer(
 
 def test_a_run_that_has_not_read_yet_stands_where_the_one_before_it_stood(tmp_path: Path) -> None:
     path, clock = tmp_path / "bpm.json", Clock()
-    heart(path, clock).beat("running", end_offsets=offsets(40), latest_offsets=offsets(40))
+    first = heart(path, clock)
+    first.looked(clock(), 40, 40)
+    first.beat("running")
     heart(path, clock, epoch=2).beat("starting")
     beat, _ = heartbeats.read(path)
     assert beat is not None

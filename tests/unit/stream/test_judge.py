@@ -83,7 +83,22 @@ CASES = [
         id="new_run_after_the_last_beat_of_the_old",
     ),
     pytest.param(
-        seen({"state": "fenced"}), State.DUPLICATED, Cure.NOTHING, id="fenced_by_a_newer_start_ends_by_itself"
+        seen(active_runs=(RUN, Run("16", "TERMINATING", ago(7200)))),
+        State.HEALTHY,
+        Cure.NOTHING,
+        id="the_run_before_is_being_ended",
+    ),
+    pytest.param(
+        seen({"written_at": ago(100)}, active_runs=(Run("17", "TERMINATING", ago(7200)),)),
+        State.STOPPED,
+        Cure.NOTHING,
+        id="its_run_is_being_ended_and_no_other_could_start",
+    ),
+    pytest.param(
+        seen({"written_at": ago(1801)}, active_runs=(Run("17", "TERMINATING", ago(7200)),)),
+        State.FAILING,
+        Cure.PAGE,
+        id="the_platform_cannot_end_it",
     ),
     pytest.param(seen({"version": "v1"}), State.OUTDATED, Cure.ROLL, id="old_version_runs"),
     pytest.param(
@@ -111,6 +126,12 @@ CASES = [
         id="cluster_is_still_being_made",
     ),
     pytest.param(
+        replace(WELL, heartbeat=None, active_runs=(Run("17", "PENDING", ago(1801)),)),
+        State.FAILING,
+        Cure.PAGE,
+        id="cluster_cannot_be_made",
+    ),
+    pytest.param(
         replace(WELL, heartbeat=None, active_runs=(Run("17", "RUNNING", ago(310)),)),
         State.STALLED,
         Cure.RESTART,
@@ -129,10 +150,22 @@ CASES = [
         id="the_platform_restarts_a_crashed_driver",
     ),
     pytest.param(
-        seen({"written_at": ago(300)}, active_runs=(Run("17", "RUNNING", ago(5), attempt=4),)),
+        seen({"written_at": ago(601)}, active_runs=(Run("17", "RUNNING", ago(5), attempt=4),)),
         State.FAILING,
         Cure.PAGE,
         id="attempt_after_attempt_without_a_beat",
+    ),
+    pytest.param(
+        seen({"run_id": "16"}, active_runs=(Run("17", "RUNNING", ago(5), attempt=3),)),
+        State.FAILING,
+        Cure.PAGE,
+        id="none_of_four_attempts_of_a_new_run_has_beaten",
+    ),
+    pytest.param(
+        seen({"written_at": ago(300)}, active_runs=(Run("17", "PENDING", ago(290), attempt=4),)),
+        State.STARTING,
+        Cure.NOTHING,
+        id="fifth_crash_in_months_and_the_cluster_is_made_anew",
     ),
     pytest.param(
         seen({"written_at": ago(12)}, active_runs=(Run("17", "RUNNING", ago(8), attempt=9),)),
@@ -179,10 +212,52 @@ CASES = [
         id="alive_and_not_progressing",
     ),
     pytest.param(
-        seen({"window": window((200, 1000, 1050), (5, 1000, 1200))}, end_position=None),
+        seen({"progressed_at": ago(76), "window": window((90, 980, 990), (80, 990, 1000))}, end_position=1200),
+        State.STALLED,
+        Cure.RESTART,
+        id="its_batch_hangs_and_it_beats",
+    ),
+    pytest.param(
+        seen({"progressed_at": ago(70), "window": window((90, 980, 990), (80, 990, 1000))}, end_position=1200),
+        State.CATCHING_UP,
+        Cure.NOTHING,
+        id="its_batch_takes_long",
+    ),
+    pytest.param(
+        seen({"progressed_at": ago(149), "batch": None}, end_position=1200),
+        State.STARTING,
+        Cure.NOTHING,
+        id="its_first_batch_may_take_longer",
+    ),
+    pytest.param(
+        seen({"progressed_at": ago(151), "batch": None}, end_position=1200),
+        State.STALLED,
+        Cure.RESTART,
+        id="its_first_batch_hangs",
+    ),
+    pytest.param(
+        seen({"progressed_at": ago(500), "window": window((502, 1000, 1000))}, end_position=1000),
+        State.HEALTHY,
+        Cure.NOTHING,
+        id="nothing_to_read_and_nothing_said_of_it",
+    ),
+    pytest.param(
+        seen({"progressed_at": ago(181), "window": window((200, 990, 1000), (183, 1000, 1000))}, end_position=None),
         State.STALLED,
         Cure.PAGE,
         id="kafka_is_away_and_a_restart_would_not_help",
+    ),
+    pytest.param(
+        seen({"progressed_at": ago(120), "window": window((200, 990, 1000), (20, 1000, 1000))}, end_position=None),
+        State.HEALTHY,
+        Cure.NOTHING,
+        id="kafka_is_away_for_a_moment",
+    ),
+    pytest.param(
+        seen({"progressed_at": ago(1)}, end_position=None),
+        State.HEALTHY,
+        Cure.NOTHING,
+        id="kafka_does_not_answer_us_and_the_stream_reads_on",
     ),
     pytest.param(
         seen({"window": window((90, 1000, 1000), (40, 1000, 1000), (5, 1000, 1100))}, end_position=1200),
@@ -245,9 +320,13 @@ def test_every_verdict_has_a_case() -> None:
 
 def test_a_wanted_stop_is_no_trouble_whether_or_not_it_has_happened_yet() -> None:
     wanted = replace(DESIRED, running=False)
-    for observation in (seen(active_runs=()), WELL):
-        verdict = judge(wanted, observation)
-        assert (verdict.state, verdict.cure) == (State.STOPPED, Cure.NOTHING)
+    for runs, cure in (((), Cure.NOTHING), ((RUN,), Cure.STOP), ((RUN, replace(RUN, run_id="18")), Cure.STOP)):
+        verdict = judge(wanted, seen(active_runs=runs))
+        assert (verdict.state, verdict.cure) == (State.STOPPED, cure)
+
+
+def test_a_verdict_without_kafka_says_so() -> None:
+    assert "Kafka does not answer" in judge(DESIRED, seen(end_position=None)).reason
 
 
 def test_behind_seconds_is_the_age_of_the_newest_moment_when_all_had_been_read() -> None:

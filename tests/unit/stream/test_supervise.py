@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import pytest
 
 from include.settings import check_offline
 from include.stream import supervise
+from include.stream.act import Memory
 from include.stream.job import checkpoint_reads, job_settings, version_of
-from include.stream.judge import State
+from include.stream.judge import State, Verdict
 from include.stream.platform import StreamJob, contains
 from include.stream.supervise import Supervisor
 
@@ -161,6 +162,24 @@ def test_two_supervisors_that_saw_the_same_start_one_run(supervisor: Supervisor,
     assert len(platform.runs) == 1
 
 
+def test_a_run_begins_when_its_cluster_is_there_and_one_that_is_being_ended_comes_last() -> None:
+    started = int(NOW.timestamp() * 1000)
+
+    def answer(method: str, path: str, document: dict[str, Any]) -> dict[str, Any]:
+        task = {"attempt_number": 2, "start_time": started, "setup_duration": 240_000}
+        running = {"state": {"life_cycle_state": "RUNNING"}, "start_time": started - 10**9}
+        return {
+            "runs": [
+                {"run_id": 7, "start_time": started, "state": {"life_cycle_state": "TERMINATING"}},
+                {"run_id": 8, **running, "tasks": [{**running, "attempt_number": 1}, {**running, **task}]},
+            ]
+        }
+
+    runs = StreamJob(answer, NAME).active_runs(1)
+    assert [run.run_id for run in runs] == ["8", "7"]
+    assert (runs[0].attempt, runs[0].started_at) == (2, NOW + timedelta(minutes=4))
+
+
 def test_of_two_jobs_created_at_once_the_first_stays(platform: Platform) -> None:
     other = job_settings(SETTINGS)
 
@@ -225,11 +244,50 @@ def test_a_start_of_which_nothing_came_is_an_error(supervisor: Supervisor, platf
 def test_who_cannot_page_leaves_the_page_to_who_can(supervisor: Supervisor) -> None:
     supervisor.once()
     beat(supervisor, run_id=1, state="paused", reason="60% refused")
-    supervisor.pages = False
     assert supervisor.once()[1].page
-    supervisor.pages = True
-    assert supervisor.once()[1].page
-    assert not supervisor.once()[1].page
+    told: list[str] = []
+    supervisor.page = lambda verdict, text: told.append(text)
+    supervisor.once()
+    supervisor.once()
+    assert told == ["The stream paused itself: 60% refused"]
+
+
+def test_a_page_that_reaches_nobody_is_sent_again_and_keeps_nothing_from_being_done(
+    supervisor: Supervisor, platform: Platform
+) -> None:
+    told: list[str] = []
+
+    def page(verdict: Verdict, text: str) -> None:
+        if not told:
+            told.append("refused")
+            raise ConnectionError("the webhook does not answer")
+        told.append(text)
+
+    supervisor.page = page
+    long_ago = NOW - timedelta(hours=1)
+    supervisor.remember(Memory(starts=5 * (long_ago,)))
+    with pytest.raises(ConnectionError):
+        supervisor.once()
+    assert (platform.active, supervisor.recall().paged) == (1, "")
+    platform.end()
+    supervisor.once()
+    assert len(told) == 2 and "5 starts" in told[1]
+    assert supervisor.recall().paged == "stopped"
+
+
+def test_a_page_is_sent_also_when_the_deed_fails(supervisor: Supervisor, platform: Platform) -> None:
+    told: list[str] = []
+    supervisor.page = lambda verdict, text: told.append(text)
+    supervisor.remember(Memory(starts=5 * (NOW - timedelta(hours=1),)))
+
+    def refused(document: dict[str, Any]) -> dict[str, Any]:
+        raise ConnectionError("the platform does not answer")
+
+    platform.run_now = refused  # type: ignore[method-assign]
+    with pytest.raises(ConnectionError):
+        supervisor.once()
+    assert len(told) == 1
+    assert supervisor.recall().paged == "stopped"
 
 
 def test_a_stream_that_does_not_heed_its_stop_is_cancelled(supervisor: Supervisor, platform: Platform) -> None:
@@ -253,6 +311,88 @@ def test_a_silent_stream_is_looked_at_until_its_silence_is_certain_and_restarted
     assert (len(platform.runs), platform.active) == (2, 1)
 
 
+def passing(supervisor: Supervisor) -> list[float]:
+    """Let time pass as the supervisor sleeps; how long it slept each time."""
+    slept: list[float] = []
+    supervisor.sleep = slept.append
+    supervisor.clock = lambda: NOW + timedelta(seconds=sum(slept))
+    return slept
+
+
+def test_a_batch_that_does_not_end_is_looked_at_until_that_is_certain_and_the_stream_restarted(
+    supervisor: Supervisor, platform: Platform
+) -> None:
+    supervisor.once()
+    slept = passing(supervisor)
+
+    def beats_on(seconds: float) -> None:
+        slept.append(seconds)
+        beat(supervisor, 1, supervisor.clock(), position=90, batch={"number": 7}, progressed_at=begun.isoformat())
+
+    begun = NOW - timedelta(seconds=20)
+    supervisor.sleep = beats_on
+    beats_on(0)
+    verdict, _ = supervisor.once()
+    assert verdict.state is State.STALLED
+    assert "10 readings wait and none was read for 7" in verdict.reason
+    assert sum(slept) < 75 - 20 + 3
+    assert (platform.active, len(platform.runs)) == (1, 2)
+
+
+@pytest.mark.parametrize("age", [20, 200])
+def test_a_slow_batch_that_ends_is_left_alone(supervisor: Supervisor, platform: Platform, age: float) -> None:
+    """Also one that all thought to hang, since Kafka was away: what it waits for has come back."""
+    supervisor.once()
+    slept = passing(supervisor)
+
+    def ends(seconds: float) -> None:
+        slept.append(seconds)
+        progressed_at = NOW - timedelta(seconds=age) if len(slept) < 3 else supervisor.clock()
+        said = {"position": 90, "batch": {"number": 7}, "progressed_at": progressed_at.isoformat()}
+        beat(supervisor, 1, supervisor.clock(), **said)
+
+    supervisor.sleep = ends
+    ends(0)
+    verdict, _ = supervisor.once()
+    assert verdict.state is State.CATCHING_UP
+    assert len(platform.runs) == 1
+
+
+@pytest.mark.parametrize("behind", [12, 40, 300])
+def test_a_stream_whose_clock_is_behind_and_that_beats_is_left_alone(
+    supervisor: Supervisor, platform: Platform, behind: float
+) -> None:
+    supervisor.once()
+    platform.runs[0]["start_time"] -= 3_600_000
+    slept = passing(supervisor)
+
+    def beats(seconds: float) -> None:
+        slept.append(seconds)
+        at = (supervisor.clock() - timedelta(seconds=behind)).isoformat()
+        beat(supervisor, 1, written_at=datetime.fromisoformat(at), progressed_at=at)
+
+    supervisor.sleep = beats
+    beats(0)
+    verdict, _ = supervisor.once()
+    assert verdict.state is State.HEALTHY
+    assert sum(slept) < 10
+    assert len(platform.runs) == 1
+
+
+def test_a_checkpoint_that_cannot_be_taken_over_is_forgotten_with_its_heartbeat(
+    supervisor: Supervisor, platform: Platform, tmp_path: Path
+) -> None:
+    supervisor.once()
+    beat(supervisor, run_id=1, checkpoint_version=99)
+    supervisor.stop()
+    platform.end()
+    supervisor.start()
+    assert (platform.active, supervisor.once()[0].state) == (0, State.OUTDATED)
+    (tmp_path / "bpm.json").rename(tmp_path / "bpm.before.json")
+    supervisor.start()
+    assert platform.active == 1
+
+
 def test_a_stop_by_hand_lasts_until_a_start_by_hand(supervisor: Supervisor, platform: Platform) -> None:
     supervisor.once()
     assert supervisor.stop()
@@ -260,6 +400,32 @@ def test_a_stop_by_hand_lasts_until_a_start_by_hand(supervisor: Supervisor, plat
     assert platform.active == 0
     supervisor.start()
     assert platform.active == 1
+
+
+@pytest.mark.parametrize("moment", ["runs/list", "run-now"])
+def test_a_supervision_that_was_under_way_does_not_undo_a_stop(
+    supervisor: Supervisor, platform: Platform, moment: str
+) -> None:
+    def stopped_meanwhile(method: str, path: str, document: dict[str, Any]) -> dict[str, Any]:
+        answer = platform(method, path, document)
+        if path.endswith(moment) and not other.rests():
+            other._write("stopped", NOW.isoformat())
+        return answer
+
+    other = replace(supervisor)
+    supervisor.job = StreamJob(stopped_meanwhile, NAME)
+    supervisor.once()
+    assert platform.active == 0
+    supervisor.once()
+    assert platform.active == 0
+
+
+def test_a_run_that_goes_on_though_a_stop_is_wanted_is_ended(supervisor: Supervisor, platform: Platform) -> None:
+    supervisor.once()
+    beat(supervisor, run_id=1)
+    supervisor._write("stopped", NOW.isoformat())
+    supervisor.once()
+    assert (platform.active, len(platform.runs)) == (0, 1)
 
 
 def test_a_pause_lasts_until_it_is_over(supervisor: Supervisor, platform: Platform) -> None:
@@ -297,9 +463,8 @@ def test_a_person_who_starts_the_stream_ends_the_pause(supervisor: Supervisor, p
 def test_a_supervision_that_was_under_way_neither_forgets_nor_breaks_a_pause(
     supervisor: Supervisor, platform: Platform
 ) -> None:
-    memory, seen = supervisor.recall(), supervisor.observe()
+    seen = supervisor.observe()
     supervisor.pause(600)
-    supervisor.remember(memory)
     supervisor.act(supervise.Cure.START, seen)
     assert platform.active == 0
     supervisor.once()
@@ -307,7 +472,7 @@ def test_a_supervision_that_was_under_way_neither_forgets_nor_breaks_a_pause(
 
 
 def test_a_damaged_memory_is_forgotten(supervisor: Supervisor, platform: Platform, tmp_path: Path) -> None:
-    (tmp_path / "bpm.supervision").write_text('{"wanted": ')
+    (tmp_path / "bpm.supervision").write_text('{"starts": ')
     supervisor.once()
     assert platform.active == 1
 
