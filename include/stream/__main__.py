@@ -78,7 +78,7 @@ def supervise() -> tuple[int, dict[str, Any]]:
 
 def status() -> tuple[int, dict[str, Any]]:
     stream = supervisor()
-    memory, seen = stream.recall(), stream.observe()
+    memory, seen = stream.recall(), stream.look()
     verdict = judge(stream.desired(), seen, stream.limits)
     shown = {
         "state": str(verdict.state),

@@ -38,6 +38,8 @@ class Memory:
     paged: str = ""  # the verdict that was paged and whose incident is still open
     taken_over_at: datetime | None = None  # when somebody last started the stream by hand
     well_since: datetime | None = None
+    unanswered_at: datetime | None = None  # when Kafka last did not answer
+    heard: tuple[str, int] | None = None  # a run, and its newest attempt that was seen to beat
     changes: tuple[dict[str, str], ...] = field(default=(), compare=False)  # at, state, reason: newest last
 
     def to_json(self) -> str:
@@ -52,6 +54,8 @@ class Memory:
             paged=str(document["paged"]),
             taken_over_at=_moment(document.get("taken_over_at")),
             well_since=_moment(document["well_since"]),
+            unanswered_at=_moment(document.get("unanswered_at")),
+            heard=(str(heard[0]), int(heard[1])) if (heard := document.get("heard")) else None,
             changes=tuple(document["changes"]),
         )
 

@@ -83,12 +83,13 @@ async def deadline_missed(context: dict[str, Any]) -> None:
 def is_known(context: dict[str, Any]) -> bool:
     """Whether the supervision has paged and not yet seen ten minutes of health since, or somebody has started the
     stream by hand after this run; False when it cannot be told."""
-    environment = settings()
     try:
+        environment = settings()
         memory = recall(heartbeat(environment))
-    except OSError:
+        due = datetime.fromisoformat(str(context["deadline"]["deadline_time"]))
+    except Exception:  # whatever keeps us from knowing must not keep the page from being sent
+        log.exception("Nobody can say whether this is known; it is taken for news.")
         return False
-    due = datetime.fromisoformat(str(context["deadline"]["deadline_time"]))
     wanted_at = due - environment.dag("bpm_stream").deadline
     return bool(memory.paged) or (memory.taken_over_at is not None and wanted_at < memory.taken_over_at)
 

@@ -114,6 +114,8 @@ class Observation:
     end_position: int | None = None  # sum of Kafka's end offsets, None: Kafka did not answer
     last_run: str = ""  # with no run active: the newest that ended
     last_result: str = ""  # and how it ended
+    unanswered_at: datetime | None = None  # when Kafka last did not answer
+    heard_attempt: int | None = None  # the newest attempt of the active run that was seen to beat
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class Limits:
     silence: float = 45  # a heartbeat is written every few seconds, also when there is nothing to read
     no_progress: float = 75  # alive, readings waiting, position unmoved: far more than the largest batch takes
     first_batch: float = 150  # the same for the first batch of a run, which is cold and has the most to read
-    no_answer: float = 180  # of Kafka, to the stream and to us
+    no_answer: float = 180  # of Kafka, to the stream and to us; or of a run, one attempt after the other
     behind: float = 30  # still healthy
     falling_behind: float = 180  # lag that only grew for so long
     crash_window: float = 600
@@ -180,8 +182,10 @@ def standing_seconds(seen: Observation) -> float:
         return 0.0
     standing = (sample for sample in beat.window if sample.epoch == beat.epoch and sample.position == beat.position)
     waiting = [sample.at for sample in standing if sample.lag]
-    since = [*waiting[:1], *([beat.progressed_at] if beat.progressed_at else [])]
-    return max(((seen.now - at).total_seconds() for at in since), default=0.0)
+    since = min((*waiting[:1], beat.progressed_at or seen.now))
+    if seen.end_position is not None and seen.unanswered_at:  # Kafka has come back: from now on it can read
+        since = max(since, seen.unanswered_at)
+    return (seen.now - since).total_seconds()
 
 
 # --- the rules, in order ---------------------------------------------------------------------------------------------
@@ -251,7 +255,8 @@ def _not_beating_yet(desired: Desired, seen: Observation, limits: Limits) -> Ver
         return None
     # A run lives for months and counts every crash: attempts say something only while none of them beats.
     silence = _age(beat, seen) if beat and _is_from(beat, run) else math.inf
-    if run.attempt + 1 >= limits.crashes and silence > limits.crash_window:
+    unheard = run.attempt - (-1 if seen.heard_attempt is None else seen.heard_attempt)
+    if unheard >= limits.crashes and silence > limits.no_answer:
         since = "yet" if math.isinf(silence) else f"for {silence:.0f} s"
         reason = f"Attempt {run.attempt + 1} of run {run.run_id}, and none has beaten {since}. {seen.heartbeat_error}"
         return Verdict(State.FAILING, reason.strip(), Cure.PAGE)
@@ -331,7 +336,7 @@ def _lagging(desired: Desired, seen: Observation, limits: Limits) -> Verdict | N
     window = [sample for sample in samples(seen) if sample.lag is not None]
     if not window or (behind := behind_seconds(window)) <= limits.behind:
         return None
-    if _only_grew(window, limits.falling_behind):
+    if _only_grew(window, limits):
         reason = f"Falling behind: lag only grew for {limits.falling_behind:.0f} s, to {window[-1].lag} readings."
         return Verdict(State.FAILING, reason, Cure.PAGE)
     since = "more than is on record" if math.isinf(behind) else f"those of the last {behind:.0f} s"
@@ -360,8 +365,8 @@ RULES: tuple[Rule, ...] = (
     _went_back,
     _crash_loop,
     _not_moving,
-    _lagging,
     _no_batch_yet,
+    _lagging,
 )
 
 
@@ -389,10 +394,12 @@ def _progress(seen: Observation) -> str:
     return f"Batch {_batch(seen)}, lag {window[-1].lag} readings."
 
 
-def _only_grew(window: Sequence[Sample], seconds: float) -> bool:
-    """Lag at the end, in the middle and at the start of the last `seconds` grows, and never sank below the start's."""
-    since = window[-1].at - timedelta(seconds=seconds)
-    if window[0].at > since:
+def _only_grew(window: Sequence[Sample], limits: Limits) -> bool:
+    """It was behind already, and since then lag at the start, in the middle and at the end grew, and never sank below
+    the start's. What waits for one batch is no lag that grows, however the batches' sizes vary."""
+    since = window[-1].at - timedelta(seconds=limits.falling_behind)
+    before = [sample for sample in window if sample.at <= since]
+    if not before or behind_seconds(before) <= limits.behind:
         return False
     lags = [sample.lag or 0 for sample in window if sample.at >= since]
     middle = lags[len(lags) // 2]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from include.kafka.offsets import ends
@@ -37,20 +37,23 @@ from include.stream.platform import Call, StreamJob
 log = logging.getLogger(__name__)
 
 KAFKA_TIMEOUT_SECONDS = 5
-SUSPICIOUS_SECONDS = 10  # a heartbeat this old is looked at again before this run ends, not a minute later
-SLOW_BATCH_SECONDS = 15  # and so is a batch that has not ended for so long: what hangs is noticed within 90 s
-SURE_SECONDS = 5  # what seems to stand still is looked at for so long at least: it may just have begun to move
+# What seems to stand still is looked at again within the same supervision, for some seconds at least, as it may just have
+# begun to move: so a hang is noticed within 90 s although a look comes every minute.
+OLD_BEAT_SECONDS, SURE_OF_BEAT_SECONDS = 10, 5
+SLOW_BATCH_SECONDS, SURE_OF_BATCH_SECONDS = 15, 15
 DAMAGED_LOOKS = 5  # at a heartbeat that cannot be read, 3 s apart: a stream that lives has replaced it by then
 MOST_LOOKS = 40
 DRAIN_SECONDS = 45  # a batch is to end within this time, else the run is cancelled
 
 
 def end_position(kafka: dict[str, str], topic: str = TOPIC) -> int | None:
-    """Kafka's end offsets of the topic, summed over its partitions; None when Kafka does not answer."""
+    """Kafka's end offsets of the topic, summed over its partitions, 0 without it; None when Kafka does not answer."""
     try:
         admin = AdminClient({"socket.timeout.ms": KAFKA_TIMEOUT_SECONDS * 1000, "log_level": 0, **kafka})
-        partitions = admin.list_topics(topic, timeout=KAFKA_TIMEOUT_SECONDS).topics[topic].partitions
-        return sum(ends(admin, ((topic, number) for number in partitions), KAFKA_TIMEOUT_SECONDS).values())
+        found = admin.list_topics(topic, timeout=KAFKA_TIMEOUT_SECONDS).topics[topic]
+        if found.error and found.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise KafkaException(found.error)
+        return sum(ends(admin, ((topic, number) for number in found.partitions), KAFKA_TIMEOUT_SECONDS).values())
     except (KafkaException, TimeoutError) as error:
         log.warning("Kafka does not answer: %s", error)
         return None
@@ -92,59 +95,80 @@ class Supervisor:
     def __post_init__(self) -> None:
         self.job = StreamJob(self.call, job_name(self.settings))
         self.definition = job_settings(self.settings)
+        self.version = version_of(self.definition)
         self._behind = timedelta()  # the driver's clock, compared with ours
 
     def desired(self) -> Desired:
-        return Desired(version_of(self.definition), self.may_run(), checkpoint_reads())
+        return Desired(self.version, self.may_run(), checkpoint_reads())
 
     def observe(self) -> Observation:
         """Look; and when the heartbeat is damaged or old, or no batch ends, look until that is over or certain."""
-        seen = self._look()
+        seen = self.look()
         for _ in range(DAMAGED_LOOKS):
             if not seen.active_runs or seen.heartbeat_error in ("", heartbeats.NONE_YET):
                 break
             self.sleep(3)
-            seen = self._look()
-        seen, moved = self._until_sure(seen, _heartbeat_age, SUSPICIOUS_SECONDS, self.limits.silence)
-        if moved and (late := _heartbeat_age(seen)) > SUSPICIOUS_SECONDS:
+            seen = self.look()
+        silence = self.limits.silence
+        seen, moved = self._until_sure(seen, _heartbeat_age, OLD_BEAT_SECONDS, silence, SURE_OF_BEAT_SECONDS)
+        if moved and (late := _heartbeat_age(seen)) > OLD_BEAT_SECONDS:
             log.warning("The stream has just beaten, %.0f s ago by its own word: its clock is not ours.", late)
             self._behind = timedelta(seconds=late)
-            seen = self._look()
-        if seen.heartbeat and seen.heartbeat.batch is not None and _heartbeat_age(seen) <= self.limits.silence:
-            seen, _ = self._until_sure(seen, _waited, SLOW_BATCH_SECONDS, self.limits.no_progress)
+            seen = self.look()
+        if self._shall_go_on(seen):
+            certain = self.limits.no_progress
+            seen, _ = self._until_sure(seen, _waited, SLOW_BATCH_SECONDS, certain, SURE_OF_BATCH_SECONDS)
         return seen
 
+    def _shall_go_on(self, seen: Observation) -> bool:
+        """Whether it depends on its next batch what becomes of it: it has written one, is neither silent nor to be
+        rolled, and may run."""
+        beat = seen.heartbeat
+        if beat is None or beat.batch is None or beat.version != self.version:
+            return False
+        return _heartbeat_age(seen) <= self.limits.silence and self.may_run()
+
     def _until_sure(
-        self, seen: Observation, standing: Callable[[Observation], float], suspicious: float, certain: float
+        self,
+        seen: Observation,
+        standing: Callable[[Observation], float],
+        suspicious: float,
+        certain: float,
+        sure: float,
     ) -> tuple[Observation, bool]:
         """Look again while something has been standing still for `suspicious` seconds, until it moves or has stood for
-        `certain` seconds; and whether it moved."""
+        `certain` seconds, of which it was looked at for `sure` seconds; and whether it moved."""
         begun, first, moved = seen.now, standing(seen), False
         for _ in range(MOST_LOOKS):
             stands, looked = standing(seen), (seen.now - begun).total_seconds()
             moved = stands - first < looked - 1
-            if stands <= suspicious or moved or (stands > certain and looked >= SURE_SECONDS):
+            if stands <= suspicious or moved or (stands > certain and looked >= sure):
                 break
             self.sleep(max(min(certain - stands + 0.1, 3), 1))
-            seen = self._look()
+            seen = self.look()
         return seen, moved
 
-    def _look(self) -> Observation:
+    def look(self) -> Observation:
+        """One look, which may be at the wrong moment."""
+        memory, now = self.recall(), self.clock() - self._behind
         job_id = self.job.find()
         runs = self.job.active_runs(job_id) if job_id is not None else ()
         last_run = self.job.last_run(job_id) if job_id is not None and not runs else ("", "")
         beat, problem = heartbeats.read(self.heartbeat)
-        return Observation(self.clock() - self._behind, runs, beat, problem, end_position(self.kafka), *last_run)
+        end = end_position(self.kafka)
+        away = now if end is None else memory.unanswered_at
+        heard = memory.heard[1] if memory.heard and runs and memory.heard[0] == runs[0].run_id else None
+        return Observation(now, runs, beat, problem, end, *last_run, away, heard)
 
     def once(self) -> tuple[Verdict, Decision]:
         """Observe, judge, act, verify; the log tells each. Whatever becomes of the page, the deed is done."""
         seen = self.observe()
-        memory = self.recall()
+        memory = self._noted(seen)
         verdict = judge(self.desired(), seen, self.limits)
         log.info("%s: %s", verdict.state, verdict.reason)
         decision = decide(verdict, memory, self.clock(), self.budget)
         # before the deed: a supervisor that dies in it has spent the try
-        self.remember(replace(decision.memory, paged=memory.paged))
+        self.remember(replace(decision.memory, paged="") if decision.page else decision.memory)
         try:
             if decision.page and self.page:
                 self.page(verdict, decision.page)
@@ -224,7 +248,7 @@ class Supervisor:
     def _end(self) -> bool:
         job_id = self.job.find()
         if job_id is not None:
-            self._drain(job_id, self._look())
+            self._drain(job_id, self.look())
         return job_id is None or not self.job.active_runs(job_id)
 
     def _drain(self, job_id: int, seen: Observation) -> None:
@@ -245,7 +269,14 @@ class Supervisor:
     def _token(self, seen: Observation) -> str:
         """The same for all who saw the same runs, so that two supervisors start one."""
         before = "-".join(run.run_id for run in seen.active_runs) or seen.last_run
-        return f"bpm-{version_of(self.definition)}-after-{before}"
+        return f"bpm-{self.version}-after-{before}"
+
+    def _noted(self, seen: Observation) -> Memory:
+        """What is remembered, with what only a look can tell."""
+        memory, runs, beat = replace(self.recall(), unanswered_at=seen.unanswered_at), seen.active_runs, seen.heartbeat
+        if runs and beat and beat.run_id == runs[0].run_id and beat.written_at >= runs[0].started_at:
+            return replace(memory, heard=(runs[0].run_id, runs[0].attempt))
+        return memory
 
     def recall(self) -> Memory:
         return recall(self.heartbeat)

@@ -51,7 +51,7 @@ def state(home: Home) -> dict[str, Any]:
     shown: dict[str, Any] = {"pid": process_id(home), "state": "stopped", "verdict": None, "trouble": None}
     try:
         with supervision(home) as stream:
-            seen = stream.observe()
+            seen = stream.look()
             if seen.active_runs:
                 shown["state"] = seen.active_runs[0].state.lower()
             verdict = _judge(stream, seen)

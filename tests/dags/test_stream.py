@@ -104,6 +104,14 @@ def test_a_red_run_of_a_known_incident_does_not_page_again(monkeypatch, tmp_path
     assert not stream.is_known(context)
 
 
+def test_a_deadline_pages_when_the_heartbeats_container_does_not_answer(monkeypatch):
+    def refused(environment):
+        raise RuntimeError("the secret of the service principal has expired")
+
+    monkeypatch.setattr(stream, "heartbeat", refused)
+    assert not stream.is_known({"deadline": {"deadline_time": str(DUE)}})
+
+
 @pytest.mark.parametrize("name", ["dev", "prod"])
 def test_on_azure_airflow_reads_the_heartbeat_from_the_lake_as_its_example_of_a_connection_says(monkeypatch, name):
     [connection] = [

@@ -156,13 +156,19 @@ CASES = [
         id="attempt_after_attempt_without_a_beat",
     ),
     pytest.param(
+        seen({"written_at": ago(200)}, active_runs=(Run("17", "RUNNING", ago(5), attempt=14),), heard_attempt=10),
+        State.FAILING,
+        Cure.PAGE,
+        id="none_of_four_attempts_has_beaten_since_one_did",
+    ),
+    pytest.param(
         seen({"run_id": "16"}, active_runs=(Run("17", "RUNNING", ago(5), attempt=3),)),
         State.FAILING,
         Cure.PAGE,
         id="none_of_four_attempts_of_a_new_run_has_beaten",
     ),
     pytest.param(
-        seen({"written_at": ago(300)}, active_runs=(Run("17", "PENDING", ago(290), attempt=4),)),
+        seen({"written_at": ago(900)}, active_runs=(Run("17", "PENDING", ago(890), attempt=4),), heard_attempt=3),
         State.STARTING,
         Cure.NOTHING,
         id="fifth_crash_in_months_and_the_cluster_is_made_anew",
@@ -222,6 +228,18 @@ CASES = [
         State.CATCHING_UP,
         Cure.NOTHING,
         id="its_batch_takes_long",
+    ),
+    pytest.param(
+        seen({"progressed_at": ago(110), "window": window((112, 980, 1000))}, end_position=1200, unanswered_at=ago(20)),
+        State.CATCHING_UP,
+        Cure.NOTHING,
+        id="kafka_has_come_back_and_its_batch_takes_its_time",
+    ),
+    pytest.param(
+        seen({"progressed_at": ago(300)}, end_position=1200, unanswered_at=ago(76)),
+        State.STALLED,
+        Cure.RESTART,
+        id="kafka_has_come_back_and_its_batch_hangs",
     ),
     pytest.param(
         seen({"progressed_at": ago(149), "batch": None}, end_position=1200),
@@ -303,6 +321,18 @@ CASES = [
         State.CATCHING_UP,
         Cure.NOTHING,
         id="lag_grew_and_shrinks_again",
+    ),
+    pytest.param(
+        seen(
+            {
+                "position": 2_000,
+                "window": window((190, 800, 1_000), (180, 1_000, 1_200), (140, 1_200, 1_401), (60, 1_401, 1_603)),
+            },
+            end_position=10_000,
+        ),
+        State.CATCHING_UP,
+        Cure.NOTHING,
+        id="batches_grew_a_little_and_then_it_was_away_for_a_while",
     ),
 ]
 

@@ -252,6 +252,39 @@ def test_who_cannot_page_leaves_the_page_to_who_can(supervisor: Supervisor) -> N
     assert told == ["The stream paused itself: 60% refused"]
 
 
+def test_an_incident_ends_after_ten_minutes_of_health_and_the_next_one_pages(supervisor: Supervisor) -> None:
+    told: list[str] = []
+    supervisor.page = lambda verdict, text: told.append(text)
+    supervisor.once()
+    now = NOW
+    supervisor.clock = lambda: now
+
+    def told_after(minutes: float, **changes: Any) -> int:
+        nonlocal now
+        now += timedelta(minutes=minutes)
+        beat(supervisor, 1, now, **changes)
+        supervisor.once()
+        return len(told)
+
+    assert told_after(1, state="paused") == 1
+    assert [told_after(1), told_after(9), told_after(1, state="paused")] == [1, 1, 1]
+    assert [told_after(1), told_after(10), told_after(1, state="paused")] == [1, 1, 2]
+
+
+def test_what_a_look_tells_of_the_past_is_remembered(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor.once()
+    beat(supervisor, run_id=1)
+    monkeypatch.setattr(supervise, "end_position", lambda kafka: None)
+    supervisor.once()
+    monkeypatch.setattr(supervise, "end_position", lambda kafka: 100)
+    supervisor.clock = lambda: NOW + timedelta(seconds=5)
+    seen = supervisor.observe()
+    assert (seen.unanswered_at, seen.heard_attempt) == (NOW, 0)
+    supervisor.once()
+    assert Memory.from_json(supervisor.recall().to_json()) == supervisor.recall()
+    assert (supervisor.recall().unanswered_at, supervisor.recall().heard) == (NOW, ("1", 0))
+
+
 def test_a_page_that_reaches_nobody_is_sent_again_and_keeps_nothing_from_being_done(
     supervisor: Supervisor, platform: Platform
 ) -> None:
@@ -335,7 +368,7 @@ def test_a_batch_that_does_not_end_is_looked_at_until_that_is_certain_and_the_st
     verdict, _ = supervisor.once()
     assert verdict.state is State.STALLED
     assert "10 readings wait and none was read for 7" in verdict.reason
-    assert sum(slept) < 75 - 20 + 3
+    assert sum(slept) < 75 - 20 + 3  # 20 s old when it was looked at first
     assert (platform.active, len(platform.runs)) == (1, 2)
 
 
