@@ -345,11 +345,13 @@ def alone(job: Job, table: str) -> Iterator[None]:
     Two runs of a job can overlap: one that is cleared goes on for a moment while its successor starts. What it then
     writes rests on older sources, and rows that both insert would be there twice. So each write carries a transaction
     number that follows from the version of the table it has seen; Delta leaves out a write whose number is not above
-    the last one's, and this one raises Overtaken.
+    the last one's, and this one raises Overtaken. Where the table was packed between their looks the later one has the
+    higher number: then it is raised after the write, and the next run finds what is there twice.
     """
+    seen = version(job, table)
     transaction = {
         "spark.databricks.delta.write.txnAppId": table,
-        "spark.databricks.delta.write.txnVersion": str(version(job, table) + 1),
+        "spark.databricks.delta.write.txnVersion": str(seen + 1),
     }
     before = job.outcome.rows_out.get(table, 0)
     for name, value in transaction.items():
@@ -365,6 +367,14 @@ def alone(job: Job, table: str) -> Iterator[None]:
         if committed is None:
             raise Overtaken(f"Another run has written {table} meanwhile. Nothing was written; run the job again.")
         job.outcome.target_versions[table] = int(committed)
+        if int(committed) > seen + 1 and _written_between(job, table, seen, int(committed)):
+            raise Overtaken(f"Another run has written {table} meanwhile. Run the job again: it mends what is wrong.")
+
+
+def _written_between(job: Job, table: str, first: int, last: int) -> bool:
+    """Whether the table's rows were changed by a commit between these two."""
+    history = job.spark.sql(f"DESCRIBE HISTORY {job.path(table)} LIMIT {last - first}")
+    return not history.where(f"version > {first} AND version < {last} AND operation IN ('WRITE', 'MERGE')").isEmpty()
 
 
 def _merge_alone(job: Job, table: Table, keys: Slice) -> None:
@@ -392,7 +402,8 @@ def _merge_alone(job: Job, table: Table, keys: Slice) -> None:
         kinds = {row["_change"] for row in counted}
         job.outcome.rows_out[table.name] = sum(row["count"] for row in counted)
     if kinds == {"insert"}:
-        _append(job, table, differences.select(*columns))
+        # of more than the client holds again: what has changed since is news for the next run
+        _append(job, table, differences.where("_change = 'insert'").select(*columns))
     else:
         _merge(job, table, differences, columns, bounds)
 

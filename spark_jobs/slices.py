@@ -29,7 +29,8 @@ def literal(value: Any) -> str:
         case date():
             return f"DATE'{value.isoformat()}'"
         case str():
-            return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+            # `${name}` would be put in by Spark, whatever it stands in
+            return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("$", "\\u0024") + "'"
     raise TypeError(f"No literal for {type(value).__name__}.")
 
 

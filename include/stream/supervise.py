@@ -37,8 +37,8 @@ from include.stream.platform import Call, StreamJob
 log = logging.getLogger(__name__)
 
 KAFKA_TIMEOUT_SECONDS = 5
-# What seems to stand still is looked at again within the same supervision, for some seconds at least, as it may just have
-# begun to move: so a hang is noticed within 90 s although a look comes every minute.
+# What seems to stand still is looked at again within the same supervision, for some seconds at least, as it may just
+# have begun to move: so a hang is noticed within 90 s although a supervision comes every minute.
 OLD_BEAT_SECONDS, SURE_OF_BEAT_SECONDS = 10, 5
 SLOW_BATCH_SECONDS, SURE_OF_BATCH_SECONDS = 15, 15
 DAMAGED_LOOKS = 5  # at a heartbeat that cannot be read, 3 s apart: a stream that lives has replaced it by then

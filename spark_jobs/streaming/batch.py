@@ -148,7 +148,8 @@ class Batch:
                     if counts[readings.CONFLICT]:
                         conflicts = readings.conflicts(rows, parsed)
                 if seen.refused or conflicts is not None:
-                    deeds.append(writers.submit(self._quarantine, report, spark, parsed, conflicts, seen))
+                    refused = seen.refused + counts[readings.CONFLICT]
+                    deeds.append(writers.submit(self._quarantine, report, spark, parsed, conflicts, refused, seen))
                 for deed in deeds:
                     deed.result()
         finally:
@@ -187,7 +188,13 @@ class Batch:
             _append(readings.new_readings(rows), f"{self.catalog}.{HEART_RATE}", new)
 
     def _quarantine(
-        self, report: Report, spark: SparkSession, parsed: DataFrame, conflicts: DataFrame | None, seen: Seen
+        self,
+        report: Report,
+        spark: SparkSession,
+        parsed: DataFrame,
+        conflicts: DataFrame | None,
+        count: int,
+        seen: Seen,
     ) -> None:
         refused = quarantine.refused_records(parsed)
         if conflicts is not None:
@@ -197,7 +204,7 @@ class Batch:
             among = (F.col("source") == quarantine.KAFKA) & F.col("offset").between(seen.first_offset, seen.last_offset)
         with report.phase("quarantine"):
             self.register(quarantine.QUARANTINE)
-            quarantine.append(spark, self.catalog, refused, among)
+            quarantine.append(spark, self.catalog, _in_few_files(refused, count), among)
 
     def _trends(self, report: Report, rows: DataFrame, held: DataFrame, spans: list[Span]) -> None:
         """Recompute the touched minutes and write those that differ; only touched files are read."""
@@ -215,4 +222,8 @@ class Batch:
 
 
 def _append(rows: DataFrame, table: str, count: int) -> None:
-    rows.coalesce(1 + count // ROWS_PER_FILE).writeTo(table).append()
+    _in_few_files(rows, count).writeTo(table).append()
+
+
+def _in_few_files(rows: DataFrame, count: int) -> DataFrame:
+    return rows.coalesce(1 + count // ROWS_PER_FILE)

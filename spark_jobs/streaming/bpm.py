@@ -51,6 +51,7 @@ NAME = "streaming.bpm"
 QUERY = "bpm"
 PROGRESS = "ops.stream_progress"
 TABLES = (MULTIPLEX, HEART_RATE, TRENDS)  # which a start waits for; the others are registered when they are written
+PACKED = (MULTIPLEX, TRENDS, HEART_RATE)
 # Spark 4.1's Kafka source fails to report on a batch that a start finds unfinished, after it is written and committed
 # (SPARK-55271): each crash in a batch would cost a second start of the driver.
 REPORTING_FAULT = 'because the return value of "scala.Option.get()" is null'
@@ -62,6 +63,7 @@ POLL_SECONDS = 1  # how often the query is looked at
 BEAT_SECONDS = 3.0  # a heartbeat at least this often, also when there is nothing to read
 PROGRESS_SECONDS = 60.0  # a row of ops.stream_progress at most this often
 MAINTENANCE_SECONDS = 240.0  # one table's small files are packed at most this often
+FIRST_MAINTENANCE_SECONDS = 100.0  # after a start, by when it has caught up; a driver may not live for long
 PACKING_SECONDS = 5.0  # how long a stop waits for packing; what is broken off has changed nothing
 COMMIT_SECONDS = 5.0  # how long a stop waits for the checkpoint to note the newest batch
 
@@ -166,8 +168,9 @@ class Stream:
     def __post_init__(self) -> None:
         self.gate = Gate(self.reason_to_end)
         self.stretch = Stretch(self.job, self.heart)
-        self._maintained_at = time.monotonic()
-        self._tables = itertools.cycle((MULTIPLEX, TRENDS, HEART_RATE))
+        self._maintained_at = time.monotonic() - MAINTENANCE_SECONDS + FIRST_MAINTENANCE_SECONDS
+        # each start begins with another table: none goes without where drivers die soon
+        self._tables = itertools.islice(itertools.cycle(PACKED), self.epoch.number % len(PACKED), None)
         self._beside = threading.Thread()  # that packs a table
 
     def reason_to_end(self) -> str:

@@ -15,12 +15,27 @@ from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, TRENDS, Batch
 
 
 @pytest.fixture
-def stream(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bpm.Stream:
+def make(tmp_path: Path) -> Callable[[int], bpm.Stream]:
+    """A stream of an epoch."""
+
+    def stream(number: int) -> bpm.Stream:
+        job: Any = SimpleNamespace(spark=None, path=lambda table: table)
+        heart: Any = SimpleNamespace(path=tmp_path / "bpm.json")
+        epoch: Any = SimpleNamespace(number=number, fenced=False)
+        return bpm.Stream(job, heart, epoch, Batch("catalog"), threading.Event())
+
+    return stream
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bpm, "MAINTENANCE_SECONDS", 0.0)
-    job: Any = SimpleNamespace(spark=None, path=lambda table: table)
-    heart: Any = SimpleNamespace(path=tmp_path / "bpm.json")
-    epoch: Any = SimpleNamespace(number=1, fenced=False)
-    return bpm.Stream(job, heart, epoch, Batch("catalog"), threading.Event())
+    monkeypatch.setattr(bpm, "FIRST_MAINTENANCE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def stream(make: Callable[[int], bpm.Stream]) -> bpm.Stream:
+    return make(0)
 
 
 def packed_by(monkeypatch: pytest.MonkeyPatch, deed: Callable[[], None]) -> list[tuple[str, str]]:
@@ -60,7 +75,31 @@ def test_a_table_that_batches_merge_into_is_packed_between_them(
     seen = packed_by(monkeypatch, lambda: None)
     for _ in range(3):
         maintained(stream)
-    assert seen == [(MULTIPLEX, "packing"), (TRENDS, threading.current_thread().name), (HEART_RATE, "packing")]
+    assert set(seen) == {(MULTIPLEX, "packing"), (TRENDS, threading.current_thread().name), (HEART_RATE, "packing")}
+
+
+def test_where_no_driver_lives_for_long_each_table_is_packed_nevertheless(
+    make: Callable[[int], bpm.Stream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = packed_by(monkeypatch, lambda: None)
+    for epoch in range(7, 10):
+        maintained(make(epoch))
+    assert {table for table, _ in seen} == {MULTIPLEX, TRENDS, HEART_RATE}
+
+
+def test_a_start_is_left_alone_for_a_while(make: Callable[[int], bpm.Stream], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(bpm, "MAINTENANCE_SECONDS", 240.0)
+    monkeypatch.setattr(bpm, "FIRST_MAINTENANCE_SECONDS", 100.0)
+    monkeypatch.setattr(bpm.time, "monotonic", lambda: now)
+    seen = packed_by(monkeypatch, lambda: None)
+    stream = make(1)
+    counted = []
+    for then in (1099.0, 1101.0, 1340.0, 1342.0):
+        now = then
+        maintained(stream)
+        counted.append(len(seen))
+    assert counted == [0, 1, 1, 2]
 
 
 def test_packing_that_fails_does_not_end_the_stream(stream: bpm.Stream, monkeypatch: pytest.MonkeyPatch) -> None:
