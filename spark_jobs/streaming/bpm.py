@@ -290,12 +290,18 @@ class Stretch:
         self._reports: list[Report] = []
         self._written_at = time.monotonic()
         self._start_offsets: Offsets | None = None
+        self._writer = threading.Thread()
 
     def add(self, report: Report) -> None:
         self._reports.append(report)
 
     def write_when_due(self, offsets: dict[str, Any], at_once: bool = False) -> None:
-        if not self._reports or (time.monotonic() - self._written_at < PROGRESS_SECONDS and not at_once):
+        """Beside what goes on, unless it is wanted at once: Spark may be busy with a batch for long, and the heart is
+        to beat meanwhile."""
+        if at_once and self._writer.is_alive():
+            self._writer.join()
+        is_due = time.monotonic() - self._written_at >= PROGRESS_SECONDS and not self._writer.is_alive()
+        if not self._reports or not (is_due or at_once):
             return
         reports, self._reports = self._reports, []
         self._written_at = time.monotonic()
@@ -327,6 +333,12 @@ class Stretch:
             "durations_ms": {phase: sum(report.durations_ms.get(phase, 0) for report in reports) for phase in phases},
         }
         self._start_offsets = offsets["end_offsets"]
+        self._writer = threading.Thread(target=self._write, args=(row,), name="progress", daemon=True)
+        self._writer.start()
+        if at_once:
+            self._writer.join()
+
+    def _write(self, row: dict[str, Any]) -> None:
         table = f"{self._job.catalog}.{PROGRESS}"
         spark = self._job.spark
         try:
@@ -334,7 +346,10 @@ class Stretch:
             # as a document: Spark would read Python's rows by processes of Python, which stay
             document, schema = json.dumps(row, default=datetime.isoformat), spark.table(table).schema
             said = F.from_json(F.lit(document), schema, {"mode": "FAILFAST"})
-            spark.range(1).select(said.alias("row")).select("row.*").writeTo(table).append()
+            written = spark.range(1).select(said.alias("row")).select("row.*").writeTo(table)
+            # a transaction of its own: with that of the batch under way a second row would be left out
+            own = f"{QUERY}-progress-{self._heart.epoch}"
+            written.option("txnAppId", own).option("txnVersion", row["last_batch"]).append()
         except Exception:  # a record for later; the stream does not end for it
             logger.exception("The progress of batches %s to %s is not recorded.", row["first_batch"], row["last_batch"])
 

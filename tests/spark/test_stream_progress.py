@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from pyspark.sql import SparkSession
 
+from spark_jobs.streaming import bpm
 from spark_jobs.streaming.batch import Report
 from spark_jobs.streaming.bpm import Stretch
 from tests.spark.pipeline import Pipeline
@@ -68,3 +71,36 @@ def test_a_stretch_is_a_row_and_the_next_begins_where_it_ended(spark: SparkSessi
     }
     assert second["start_offsets"] == {"bpm-0": 10} and second["end_offsets"] == {}
     assert (second["lag"], second["max_event_time"]) == (None, None)
+
+
+def test_the_heart_does_not_wait_for_spark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bpm, "PROGRESS_SECONDS", 0.0)
+    busy = threading.Event()
+    job: Any = SimpleNamespace(spark=None, catalog="c", register=lambda table: bool(busy.wait(60)))
+    stretch = Stretch(job, SimpleNamespace(run_id="1", version="v", epoch=3))  # type: ignore[arg-type]
+    for number in range(2):
+        stretch.add(report(number, None))
+        stretch.write_when_due(offsets(10, 13))  # returns; and while one is written no other is
+    assert [told.number for told in stretch._reports] == [1]
+    busy.set()
+    stretch.write_when_due(offsets(10, 13), at_once=True)
+    assert not stretch._writer.is_alive() and not stretch._reports
+
+
+def test_a_stretch_is_recorded_also_while_the_batch_after_it_is_under_way(
+    spark: SparkSession, pipeline: Pipeline
+) -> None:
+    """A batch's writes have its number, and Delta leaves out what comes with a number that has been."""
+    job: Any = SimpleNamespace(spark=spark, catalog="spark_catalog", register=lambda table: None)
+    stretch = Stretch(job, SimpleNamespace(run_id="1", version="v", epoch=3))  # type: ignore[arg-type]
+    transaction = {"spark.databricks.delta.write.txnAppId": "bpm-1", "spark.databricks.delta.write.txnVersion": "7"}
+    for setting, value in transaction.items():
+        spark.conf.set(setting, value)
+    try:
+        for number in (6, 7):
+            stretch.add(report(number, None))
+            stretch.write_when_due(offsets(10, 13), at_once=True)
+    finally:
+        for setting in transaction:
+            spark.conf.unset(setting)
+    assert sorted(row["last_batch"] for row in pipeline.rows("ops.stream_progress")) == [6, 7]
