@@ -363,8 +363,8 @@ RULES: tuple[Rule, ...] = (
     _crashed,
     _silent,
     _went_back,
-    _crash_loop,
     _not_moving,
+    _crash_loop,
     _no_batch_yet,
     _lagging,
 )

@@ -224,6 +224,19 @@ CASES = [
         id="its_batch_hangs_and_it_beats",
     ),
     pytest.param(
+        seen(
+            {
+                "progressed_at": ago(76),
+                "window": window((80, 990, 1000)),
+                "crashes": tuple(map(ago, (500, 400, 300, 200))),
+            },
+            end_position=1200,
+        ),
+        State.STALLED,
+        Cure.RESTART,
+        id="its_batch_hangs_after_crashes",
+    ),
+    pytest.param(
         seen({"progressed_at": ago(70), "window": window((90, 980, 990), (80, 990, 1000))}, end_position=1200),
         State.CATCHING_UP,
         Cure.NOTHING,
