@@ -20,7 +20,7 @@ from spark_jobs.slices import Slice
 SESSIONS, READINGS = "silver.workout_sessions", "silver.workout_heart_rate"
 VISITS, PROFILES = "silver.gym_visits", "silver.user_profile"
 COMPLETED = "status = 'completed'"
-FIRST_TIME = F.lit("2000-01-01 00:00:00Z").cast("timestamp")  # nothing is older
+FIRST_TIME = "TIMESTAMP'2000-01-01 00:00:00Z'"  # nothing is older
 
 
 def summaries(sessions: DataFrame, readings: DataFrame, visits: DataFrame, profiles: DataFrame) -> DataFrame:
@@ -64,9 +64,9 @@ def touched(changes: Changes) -> list[DataFrame]:
     if (feed := changes.of(READINGS)) is not None:
         # One that lost readings may have moved, and this table may know that already: then it is somewhere else.
         moved = F.max(F.col("_change_type") == "delete")
-        since = F.when(moved, FIRST_TIME).otherwise(F.min(F.expr(f"read_at - {LONGEST_SESSION}"))).alias("since")
-        until = F.when(~moved, F.max("read_at")).alias("until")
-        frames.append(feed.groupBy(*SESSION).agg(since, until))
+        begins = F.min(F.expr(f"read_at - {LONGEST_SESSION}"))
+        since, until = F.when(moved, F.expr(FIRST_TIME)).otherwise(begins), F.when(~moved, F.max("read_at"))
+        frames.append(feed.groupBy(*SESSION).agg(since.alias("since"), until.alias("until")))
     if (feed := changes.of(VISITS)) is not None:
         frames.append(sessions_of_visits(sessions, feed).select(*keyed))
     if (feed := changes.of(PROFILES)) is not None:
