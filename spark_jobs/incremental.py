@@ -12,6 +12,7 @@ files of everyone else.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,8 @@ from pyspark.sql import functions as F
 from spark_jobs import quarantine
 from spark_jobs.job import JOB_RUNS, Job, LastRun, run
 from spark_jobs.slices import EVERYTHING, NOTHING, Slice
+
+logger = logging.getLogger("fitness")
 
 FEW_DIFFERENCES = 20_000  # rows to write that the client holds
 
@@ -139,6 +142,10 @@ class Overtaken(Exception):
     """Another run has written the table between this run's look at it and its write."""
 
 
+class WrittenBeside(Overtaken):
+    """... and this run's write stands nevertheless: what both inserted is there twice."""
+
+
 def run_table(table: Table, argv: Sequence[str]) -> int:
     """One run of the job that keeps a table."""
     written = [table.name, JOB_RUNS, *([quarantine.QUARANTINE] if table.intake else [])]
@@ -216,7 +223,7 @@ def version(job: Job, table: str) -> int:
     return int(row["version"])
 
 
-def _is_gone(error: PySparkException) -> bool:
+def is_gone(error: PySparkException) -> bool:
     return any(sign in str(error) for sign in FEED_IS_GONE)
 
 
@@ -227,7 +234,7 @@ def touched_keys(table: Table, news: Changes) -> Slice:
     try:
         return _union(table, table.touched(news))
     except PySparkException as error:
-        if not _is_gone(error):
+        if not is_gone(error):
             raise
         news.everything = True
         return EVERYTHING
@@ -334,8 +341,13 @@ def difference(
 
 def merge(job: Job, table: Table, keys: Slice) -> None:
     """Make the target's rows of these keys what they should be. No difference: no commit. New rows only: an append."""
-    with alone(job, table.name):
-        _merge_alone(job, table, keys)
+    try:
+        with alone(job, table.name):
+            _merge_alone(job, table, keys)
+    except WrittenBeside as beside:
+        logger.warning("%s The same keys are looked at once more.", beside)
+        with alone(job, table.name):
+            _merge_alone(job, table, keys)
 
 
 @contextmanager
@@ -346,7 +358,7 @@ def alone(job: Job, table: str) -> Iterator[None]:
     writes rests on older sources, and rows that both insert would be there twice. So each write carries a transaction
     number that follows from the version of the table it has seen; Delta leaves out a write whose number is not above
     the last one's, and this one raises Overtaken. Where the table was packed between their looks the later one has the
-    higher number: then it is raised after the write, and the next run finds what is there twice.
+    higher number: then WrittenBeside is raised, after the write.
     """
     seen = version(job, table)
     transaction = {
@@ -368,7 +380,7 @@ def alone(job: Job, table: str) -> Iterator[None]:
             raise Overtaken(f"Another run has written {table} meanwhile. Nothing was written; run the job again.")
         job.outcome.target_versions[table] = int(committed)
         if int(committed) > seen + 1 and _written_between(job, table, seen, int(committed)):
-            raise Overtaken(f"Another run has written {table} meanwhile. Run the job again: it mends what is wrong.")
+            raise WrittenBeside(f"Another run has written {table} meanwhile, and so has this one.")
 
 
 def _written_between(job: Job, table: str, first: int, last: int) -> bool:

@@ -29,7 +29,7 @@ class StreamUnwell(AirflowException):
 
 
 class StillRuns(AirflowException):
-    """The stream was asked to end, and has not."""
+    """The stream was asked to end at a batch's end, and has not."""
 
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,10 @@ def pause(seconds: float) -> None:
     stream = supervisor()
     try:
         if not stream.pause(seconds):
-            raise StillRuns("The stream has not ended. Nothing was done; see DAG bpm_stream.")
+            raise StillRuns(
+                "The stream has not ended, or not at a batch's end. Nothing was done, and it goes on. Rebuild again"
+                " after its next batch; see DAG bpm_stream."
+            )
     except BaseException:
         stream.resume()
         raise

@@ -221,13 +221,19 @@ class Supervisor:
         return not self._read("stopped") and not self.rests()
 
     def pause(self, seconds: float) -> bool:
-        """End the stream at a batch's end and let it rest until `resume`, at most `seconds`; whether it has ended.
+        """End the stream at a batch's end and let it rest until `resume`, at most `seconds`; whether it has ended so.
+
+        Of a batch that was broken off some tables may have their part and others not: its driver, started again, writes
+        the rest. Until then nobody may write these tables.
 
         That is another matter than whether it is wanted, and has an end, so that nobody who dies in a pause keeps the
         stream from its work.
         """
         self._write("pause", (self.clock() + timedelta(seconds=seconds)).isoformat())
-        return self._end()
+        if not self._end():
+            return False
+        beat, problem = heartbeats.read(self.heartbeat)
+        return beat.state == "stopped" if beat else problem == heartbeats.NONE_YET
 
     def resume(self) -> tuple[Verdict, Decision]:
         """The pause is over: the stream runs, if it is wanted."""

@@ -7,16 +7,19 @@ tells of (a reading's time, a visit's logout or login, ...) to its arrival in Ka
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 
+import pyarrow as pa
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import job
-from spark_jobs.incremental import changes
+from spark_jobs.incremental import changes, is_gone
 from spark_jobs.messages import PROFILE, parse_profile_changes, parse_workouts
 from spark_jobs.streaming import readings
 from spark_jobs.versions import judge_registrations, judge_visits
@@ -24,6 +27,7 @@ from spark_jobs.versions import judge_registrations, judge_visits
 NAME = "quality.lateness"
 LATENESS, LATE_CHANGES, UNKNOWN_FIELDS = "ops.lateness", "ops.late_changes", "ops.unknown_fields"
 MULTIPLEX = "bronze.kafka_multiplex"
+logger = logging.getLogger("fitness")
 LONGEST_NAME, MOST_FIELDS = 200, 100  # a hostile producer can think of any number of fields
 
 
@@ -72,18 +76,32 @@ def look(run: job.Job) -> None:
     run.outcome.source_versions |= news.versions
     if news.everything:
         run.outcome.mode = "everything"
+    changed: dict[str, DataFrame] = {}
     if not news.everything:
         feeds = {name: feed.where("_change_type = 'insert'") for name, feed in news.feeds.items() if name in bronze}
-        _append(run, LATE_CHANGES, (late_changes(feed, name) for name, feed in news.feeds.items() if name in DAYS))
+        changed = {name: feed for name, feed in news.feeds.items() if name in DAYS}
     elif news.last is None:
         feeds = {name: run.table(name) for name in bronze}
     else:
-        return  # a feed is gone: what was counted before cannot be told from what was not
+        return  # a source was made anew: what was counted before cannot be told from what was not
     arrived = [
         (arrivals, feeds[arrivals.bronze].where(arrivals.where)) for arrivals in ARRIVALS if arrivals.bronze in feeds
     ]
-    _append(run, LATENESS, (lateness(records, arrivals) for arrivals, records in arrived))
-    _append(run, UNKNOWN_FIELDS, (unknown_fields(records, of) for of, records in arrived if of.fields))
+    found = {
+        LATE_CHANGES: [late_changes(feed, name) for name, feed in changed.items()],
+        LATENESS: [lateness(records, arrivals) for arrivals, records in arrived],
+        UNKNOWN_FIELDS: [unknown_fields(records, of) for of, records in arrived if of.fields],
+    }
+    try:
+        told = {table: reduce(DataFrame.unionByName, frames).toArrow() for table, frames in found.items() if frames}
+    except PySparkException as error:
+        if not is_gone(error):
+            raise
+        run.outcome.mode = "everything"
+        logger.warning("A change feed is gone; what came since the last look is not counted.")
+        return
+    for table, rows in told.items():
+        _append(run, table, rows)
 
 
 def lateness(records: DataFrame, of: Arrivals) -> DataFrame:
@@ -138,12 +156,8 @@ def unknown_fields(records: DataFrame, of: Arrivals) -> DataFrame:
     )
 
 
-def _append(run: job.Job, table: str, frames: Iterable[DataFrame]) -> None:
+def _append(run: job.Job, table: str, rows: pa.Table) -> None:
     """Append what was found, if anything."""
-    found = list(frames)
-    if not found:
-        return
-    rows = reduce(DataFrame.unionByName, found).toArrow()
     run.outcome.rows_out[table] = rows.num_rows
     if rows.num_rows:
         said = {"run_id": F.lit(run.run_id), "looked_at": F.lit(run.clock)}

@@ -18,7 +18,7 @@ from pyspark.errors import PySparkException
 
 from spark_jobs import job
 from spark_jobs.declarations import declared
-from spark_jobs.incremental import FEED_IS_GONE
+from spark_jobs.incremental import is_gone
 from spark_jobs.job import LastRun
 from spark_jobs.quality import derived, periods, readings, refused, sources, sums, topics
 from spark_jobs.quality.comparison import RECONCILIATION, Finding, write
@@ -88,7 +88,7 @@ def since_last(audit: Audit, audited: LastRun | None) -> tuple[list[Finding], di
     try:
         return audit(audited)
     except PySparkException as error:
-        if audited is None or not any(sign in str(error) for sign in FEED_IS_GONE):
+        if audited is None or not is_gone(error):
             raise
         return audit(None)
 

@@ -24,9 +24,13 @@ CARRIED = ("op", *PROFILE, "changed_at", "committed_at")
 
 def accepted(records: DataFrame) -> DataFrame:
     """Records of topic user_profile -> accepted changes, each once."""
-    parsed = parse_profile_changes(records).where("reason IS NULL AND NOT is_tombstone")
-    said_again = parsed.groupBy(*KEY).agg(F.min(F.struct(*CARRIED)).alias("_said"))
-    return said_again.select(*KEY, *(F.col(f"_said.{column}").alias(column) for column in CARRIED))
+    return _once(parse_profile_changes(records).where("reason IS NULL AND NOT is_tombstone"))
+
+
+def _once(changes: DataFrame) -> DataFrame:
+    """Of what is said of one position the least, whatever came first."""
+    said = changes.groupBy(*KEY).agg(F.min(F.struct(*CARRIED)).alias("_said"))
+    return said.select(*KEY, *(F.col(f"_said.{column}").alias(column) for column in CARRIED))
 
 
 def touched(changes: Changes) -> list[DataFrame]:
@@ -37,7 +41,9 @@ def touched(changes: Changes) -> list[DataFrame]:
 
 def rows(run: job.Job, keys: Slice) -> DataFrame:
     if not run.rebuild and keys.frame is not None and set(CARRIED) <= set(keys.columns):
-        return keys.frame  # as bronze has just told them
+        # as bronze has just told them, or before
+        held = keys.among(run.table(TABLE.name), *KEY).select(*KEY, *CARRIED)
+        return _once(keys.frame.select(*KEY, *CARRIED).union(held))
     return keys.among(accepted(run.table(SOURCE).where(TOPIC)), *KEY)
 
 

@@ -57,6 +57,8 @@ PACKED = (MULTIPLEX, TRENDS, HEART_RATE)
 REPORTING_FAULT = 'because the return value of "scala.Option.get()" is null'
 AGAIN = "start the query again"
 
+COUNTED = ("in", "accepted", "duplicate", "quarantined")  # of each batch
+
 FENCED = "a newer start has claimed the stream"
 
 POLL_SECONDS = 1  # how often the query is looked at
@@ -290,6 +292,8 @@ class Stretch:
         self._reports: list[Report] = []
         self._written_at = time.monotonic()
         self._start_offsets: Offsets | None = None
+        self._newest_batch = -1
+        self._rows = itertools.count(1)
         self._writer = threading.Thread()
 
     def add(self, report: Report) -> None:
@@ -301,13 +305,18 @@ class Stretch:
         if at_once and self._writer.is_alive():
             self._writer.join()
         is_due = time.monotonic() - self._written_at >= PROGRESS_SECONDS and not self._writer.is_alive()
-        if not self._reports or not (is_due or at_once):
+        # A batch may be reported before its offsets are, and then there is silence; or a run before it died too soon.
+        is_further = offsets["end_offsets"] not in (None, self._start_offsets)
+        if not (self._reports or is_further) or not (is_due or at_once):
             return
         reports, self._reports = self._reports, []
         self._written_at = time.monotonic()
-        ended = reports[-1].finished_at or now_utc()
-        seconds = max((ended - reports[0].started_at).total_seconds(), 0.001)
-        rows = {name: sum(report.rows[name] for report in reports) for name in reports[0].rows}
+        ended = (reports[-1].finished_at if reports else None) or now_utc()
+        started = reports[0].started_at if reports else ended
+        first_batch = reports[0].number if reports else self._newest_batch
+        self._newest_batch = reports[-1].number if reports else self._newest_batch
+        seconds = max((ended - started).total_seconds(), 0.001)
+        rows = {name: sum(report.rows[name] for report in reports) for name in COUNTED}
         phases = sorted({phase for report in reports for phase in report.durations_ms})
         latest, end = total(offsets["latest_offsets"]), total(offsets["end_offsets"])
         fronts = [report.front for report in reports if report.front]
@@ -316,9 +325,9 @@ class Stretch:
             "run_id": self._heart.run_id,
             "version": self._heart.version,
             "epoch": self._heart.epoch,
-            "first_batch": reports[0].number,
-            "last_batch": reports[-1].number,
-            "started_at": reports[0].started_at,
+            "first_batch": first_batch,
+            "last_batch": self._newest_batch,
+            "started_at": started,
             "ended_at": ended,
             "rows_in": rows["in"],
             "rows_accepted": rows["accepted"],
@@ -329,7 +338,7 @@ class Stretch:
             "end_offsets": _flat(offsets["end_offsets"]),
             "lag": None if latest is None or end is None else max(0, latest - end),
             "max_event_time": max(fronts, default=None),
-            "max_batch_seconds": max(report.seconds for report in reports),
+            "max_batch_seconds": max((report.seconds for report in reports), default=None),
             "durations_ms": {phase: sum(report.durations_ms.get(phase, 0) for report in reports) for phase in phases},
         }
         self._start_offsets = offsets["end_offsets"]
@@ -349,7 +358,7 @@ class Stretch:
             written = spark.range(1).select(said.alias("row")).select("row.*").writeTo(table)
             # a transaction of its own: with that of the batch under way a second row would be left out
             own = f"{QUERY}-progress-{self._heart.epoch}"
-            written.option("txnAppId", own).option("txnVersion", row["last_batch"]).append()
+            written.option("txnAppId", own).option("txnVersion", next(self._rows)).append()
         except Exception:  # a record for later; the stream does not end for it
             logger.exception("The progress of batches %s to %s is not recorded.", row["first_batch"], row["last_batch"])
 

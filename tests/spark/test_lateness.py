@@ -33,3 +33,21 @@ def test_lateness_late_changes_and_unknown_fields(pipeline: Pipeline) -> None:
     before = len(pipeline.rows("ops.lateness"))
     pipeline.run("quality.lateness")
     assert len(pipeline.rows("ops.lateness")) == before, "nothing is counted twice"
+
+
+def test_lateness_after_a_feed_is_gone_goes_on_without_what_it_cannot_count(pipeline: Pipeline) -> None:
+    pipeline.produce("workout", [UNKNOWN])
+    pipeline.run("quality.lateness")
+    before = pipeline.rows("ops.lateness")
+    for number in range(2, 4):
+        pipeline.produce("workout", [UNKNOWN.replace(b'"session_id":9', b'"session_id":%d' % number)])
+    spark = pipeline.spark
+    spark.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
+    spark.sql("OPTIMIZE bronze.kafka_multiplex")
+    spark.sql("VACUUM bronze.kafka_multiplex RETAIN 0 HOURS")
+    pipeline.run("quality.lateness")
+    assert pipeline.outcome("quality.lateness")["mode"] == "everything"
+    assert pipeline.rows("ops.lateness") == before
+    pipeline.produce("workout", [UNKNOWN.replace(b'"session_id":9', b'"session_id":5')])
+    pipeline.run("quality.lateness")
+    assert sum(row["records"] for row in pipeline.rows("ops.lateness")) == sum(row["records"] for row in before) + 1

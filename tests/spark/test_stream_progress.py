@@ -41,13 +41,14 @@ def test_a_stretch_is_a_row_and_the_next_begins_where_it_ended(spark: SparkSessi
     stretch.write_when_due(offsets(10, 13), at_once=True)
     stretch.add(report(2, None))
     stretch.write_when_due(offsets(None, None), at_once=True)
-    stretch.write_when_due(offsets(20, 20), at_once=True)
+    for _again in range(2):
+        stretch.write_when_due(offsets(20, 20), at_once=True)  # said when the batch is no news any more
 
     told: list[dict[str, Any]] = []
-    for row in sorted(pipeline.rows("ops.stream_progress"), key=lambda row: row["first_batch"]):
+    for row in sorted(pipeline.rows("ops.stream_progress"), key=lambda row: row["ended_at"]):
         maps = {name: dict(row[name]) for name in ("start_offsets", "end_offsets", "durations_ms")}
         told.append({**row, **maps})
-    first, second = told
+    first, second, third = told
     assert first == {
         "query": "bpm",
         "run_id": 'run "1"',
@@ -71,6 +72,18 @@ def test_a_stretch_is_a_row_and_the_next_begins_where_it_ended(spark: SparkSessi
     }
     assert second["start_offsets"] == {"bpm-0": 10} and second["end_offsets"] == {}
     assert (second["lag"], second["max_event_time"]) == (None, None)
+    assert (third["last_batch"], third["rows_in"], third["end_offsets"], third["lag"]) == (2, 0, {"bpm-0": 20}, 0)
+
+
+def test_a_run_that_finds_nothing_to_read_says_how_far_the_one_before_it_came(
+    spark: SparkSession, pipeline: Pipeline
+) -> None:
+    job: Any = SimpleNamespace(spark=spark, catalog="spark_catalog", register=lambda table: None)
+    stretch = Stretch(job, SimpleNamespace(run_id="1", version="v", epoch=3))  # type: ignore[arg-type]
+    stretch.write_when_due(offsets(None, None), at_once=True)
+    stretch.write_when_due(offsets(7, 7), at_once=True)
+    [row] = pipeline.rows("ops.stream_progress")
+    assert (row["first_batch"], row["last_batch"], dict(row["end_offsets"])) == (-1, -1, {"bpm-0": 7})
 
 
 def test_the_heart_does_not_wait_for_spark(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@ CREATE TABLE IF NOT EXISTS ${table} (
   run_id            STRING NOT NULL              COMMENT 'Run of the platform that held it',
   version           STRING                       COMMENT 'Code version',
   epoch             BIGINT                       COMMENT 'Generation of the stream',
-  first_batch       BIGINT NOT NULL              COMMENT 'First batch of the stretch',
+  first_batch       BIGINT NOT NULL              COMMENT 'First batch of the stretch; one without records is told of the batch before, -1: of none',
   last_batch        BIGINT NOT NULL              COMMENT 'Last batch of the stretch',
   started_at        TIMESTAMP NOT NULL           COMMENT 'Start of the first batch',
   ended_at          TIMESTAMP NOT NULL           COMMENT 'End of the last batch',

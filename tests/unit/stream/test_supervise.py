@@ -470,6 +470,21 @@ def test_a_pause_lasts_until_it_is_over(supervisor: Supervisor, platform: Platfo
     assert platform.active == 1
 
 
+@pytest.mark.parametrize(("state", "rests"), [("stopped", True), ("running", False), ("failed", False)])
+def test_a_batch_that_was_broken_off_is_no_pause(
+    supervisor: Supervisor, platform: Platform, state: str, rests: bool
+) -> None:
+    supervisor.once()
+    beat(supervisor, run_id=1, state=state)
+    platform.end("CANCELED")
+    assert supervisor.pause(600) is rests
+
+
+def test_a_heartbeat_that_cannot_be_read_is_no_pause(supervisor: Supervisor, tmp_path: Path) -> None:
+    (tmp_path / "bpm.json").write_text("{")
+    assert not supervisor.pause(600)
+
+
 def test_a_pause_that_nobody_ends_ends_by_itself(supervisor: Supervisor, platform: Platform) -> None:
     supervisor.once()
     supervisor.pause(600)
