@@ -18,7 +18,7 @@ None: a person starts it, after a bug was fixed or when a table is doubted. Firs
 
 ## Triage notes
 - **`prepare` red**: the request was not understood, or its job failed. Nothing was touched.
-- **`pause` red**: the stream did not end; it is not kept from running. See DAG `bpm_stream`.
+- **`pause` red**: the stream did not end, or not at a batch's end; it is not kept from running. See DAG `bpm_stream`.
 - **`switch` red**: each table is as it was, or as it should be. Start a new run; it finds what is left.
 - **`NotAlone`**: somebody started the stream during the switch. Start a new run; it mends what both wrote.
 - **The stream stays stopped**: a pause ends by itself after twice the job's timeout; `python -m include.stream ensure`
