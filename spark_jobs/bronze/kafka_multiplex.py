@@ -2,8 +2,7 @@
 
 Key: topic, partition, offset. This job brings the topics that change data capture fills (`workout`, `user_profile`);
 the heart-rate stream brings `bpm`. It reads what has been committed since its checkpoint and ends. Exactly once: the
-offsets of a batch are fixed in the checkpoint before it is read, and Delta notes the batch with its rows. A new
-checkpoint begins where Kafka does: until it has been read to an end once, records that the table holds are left out.
+offsets of a batch are fixed in the checkpoint before it is read, and Delta notes the batch with its rows.
 """
 
 from __future__ import annotations
@@ -18,10 +17,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import job, kafka
-from spark_jobs.streaming.heartbeat import plain_path, replace_file
 
 TARGET = "bronze.kafka_multiplex"
-PLACE = ("topic", "partition", "offset")
 MOST_RECORDS = 500_000  # of a batch, so that what waits after an outage is taken in bounded steps
 DATA_LOSS = ("KAFKA_DATA_LOSS", "Some data may have been lost", "data loss", "OffsetOutOfRange")
 
@@ -54,35 +51,11 @@ def records(run: job.Job) -> DataFrame:
     )
 
 
-class Beginning:
-    """Whether the table may hold what a checkpoint reads: until it has been read to an end once, whoever died before.
-
-    A note beside the checkpoint says so; one without a note is of a time when there was none, and past that.
-    """
-
-    def __init__(self, checkpoint: str) -> None:
-        folder = plain_path(checkpoint)
-        self._note = folder / "fitness.json"
-        if not self._note.exists():
-            self._say((folder / "metadata").exists())
-        self.is_past = bool(json.loads(self._note.read_text())["read_once"])
-
-    def over(self) -> None:
-        if not self.is_past:
-            self._say(True)
-
-    def _say(self, read_once: bool) -> None:
-        replace_file(self._note, json.dumps({"read_once": read_once}))
-
-
 def take_in(run: job.Job) -> None:
     """Append all records that are there now. Raises RecordsLost when Kafka has deleted some of them unread."""
-    beginning, new = Beginning(run.platform.checkpoint(TARGET)), records(run)
-    if not beginning.is_past:
-        held = run.table(TARGET).where(F.col("topic").isin(run.arguments.topics.split(","))).select(*PLACE)
-        new = new.join(held, list(PLACE), "left_anti").select(*new.columns)
     started = (
-        new.writeStream.format("delta")
+        records(run)
+        .writeStream.format("delta")
         .outputMode("append")
         .option("checkpointLocation", run.platform.checkpoint(TARGET))
         .queryName(f"{TARGET} {run.run_id}")
@@ -101,7 +74,6 @@ def take_in(run: job.Job) -> None:
     finally:
         if started.isActive:
             started.stop()
-    beginning.over()
     progress = [json.loads(step.json) for step in started.recentProgress]
     # Spark Connect leaves the sum out of a batch's progress: it is in the progress of its one source.
     arrived = sum(source["numInputRows"] for step in progress for source in step["sources"])
