@@ -140,8 +140,7 @@ def batch_hang(on: Stage, rng: random.Random, played: Played, setting: Setting) 
     """a file of gold.bpm_trends is not answered for: a batch hangs in its MERGE, and its driver beats"""
     _, _, trends = on.logs
     with on.withheld(trends) as played.detail:
-        _now_broken(played)
-        played.broken_at = trends.look()[-1].at  # the batch after this one hangs
+        played.broken_at = played.mended_at = trends.look()[-1].at  # the batch after this one hangs
         played.noticed_at = _noticed(on, played.broken_at)
         played.mended_at = time.time()
     played.recovered_at = on.recovered(played.mended_at)  # silver is written before it hangs

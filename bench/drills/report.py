@@ -20,6 +20,7 @@ WANTED = {  # what is asked of the product: drill -> what, and within how many s
     "batch-hang": ("noticed", 90),
     "outage": ("caught up", 60),
 }
+MEASURES = {"first commit": "commit_seconds", "noticed": "noticed_seconds", "caught up": "recovery_seconds"}
 
 
 @dataclass
@@ -141,10 +142,7 @@ class Report:
 
 def _median(played: Sequence[Played], name: str) -> float | None:
     """Of the seconds that are asked for: to the first commit, until noticed, until caught up."""
-    measure = {"hang": "noticed_seconds", "batch-hang": "noticed_seconds", "driver": "commit_seconds"}.get(
-        name, "recovery_seconds"
-    )
-    seconds = [getattr(p, measure) for p in played if p.drill == name]
+    seconds = [getattr(p, MEASURES[WANTED[name][0]]) for p in played if p.drill == name]
     known = [number for number in seconds if number is not None]
     return round(float(np.median(known)), 1) if known else None
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from include.stream.heartbeats import moment
 from include.stream.judge import Cure, State, Verdict
 
 KEPT_CHANGES = 50
@@ -52,9 +53,9 @@ class Memory:
         return cls(
             starts=tuple(datetime.fromisoformat(start) for start in document["starts"]),
             paged=str(document["paged"]),
-            taken_over_at=_moment(document.get("taken_over_at")),
-            well_since=_moment(document["well_since"]),
-            unanswered_at=_moment(document.get("unanswered_at")),
+            taken_over_at=moment(document.get("taken_over_at")),
+            well_since=moment(document["well_since"]),
+            unanswered_at=moment(document.get("unanswered_at")),
             heard=(str(heard[0]), int(heard[1])) if (heard := document.get("heard")) else None,
             changes=tuple(document["changes"]),
         )
@@ -73,10 +74,6 @@ class Decision:
     why: str
     memory: Memory
     page: str = ""  # what to tell the person on call; empty: nobody is woken
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
 
 
 def decide(verdict: Verdict, memory: Memory, now: datetime, budget: Budget | None = None) -> Decision:

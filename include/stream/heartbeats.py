@@ -72,14 +72,15 @@ def parse(document: dict[str, Any]) -> Heartbeat:
         position=position,
         latest=document["latest"],
         checkpoint_version=document["checkpoint_version"],
-        progressed_at=_moment(document.get("progressed_at")),
+        progressed_at=moment(document.get("progressed_at")),
         crashes=tuple(datetime.fromisoformat(at) for at in document.get("crashes", ())),
         window=window,
         document=document,
     )
 
 
-def _moment(text: str | None) -> datetime | None:
+def moment(text: str | None) -> datetime | None:
+    """A time as a document says it, or that it does not."""
     return None if text is None else datetime.fromisoformat(text)
 
 

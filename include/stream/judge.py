@@ -169,6 +169,11 @@ def behind_seconds(window: Sequence[Sample]) -> float:
     return math.inf
 
 
+def has_beaten(run: Run, beat: Heartbeat | None) -> bool:
+    """Whether the heartbeat is of the run's newest attempt."""
+    return beat is not None and _is_from(beat, run) and beat.written_at >= run.started_at
+
+
 def lag(seen: Observation) -> int | None:
     """Readings not yet in the tables, as far as Kafka and the stream say now."""
     window = samples(seen)
@@ -251,7 +256,7 @@ def _old_version(desired: Desired, seen: Observation, limits: Limits) -> Verdict
 
 def _not_beating_yet(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
     run, beat = seen.active_runs[0], seen.heartbeat
-    if beat and _is_from(beat, run) and beat.written_at >= run.started_at:
+    if has_beaten(run, beat):
         return None
     # A run lives for months and counts every crash: attempts say something only while none of them beats.
     silence = _age(beat, seen) if beat and _is_from(beat, run) else math.inf
@@ -316,8 +321,7 @@ def _crash_loop(desired: Desired, seen: Observation, limits: Limits) -> Verdict 
 
 def _not_moving(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
     """Readings wait, and the query ends no batch, or ends one after the other and its position stands still."""
-    beat, here = seen.heartbeat, samples(seen)[-1]
-    seconds = standing_seconds(seen)
+    beat, seconds, waiting = seen.heartbeat, standing_seconds(seen), lag(seen)
     if seen.end_position is None:
         if seconds <= limits.no_answer:
             return None
@@ -326,9 +330,9 @@ def _not_moving(desired: Desired, seen: Observation, limits: Limits) -> Verdict 
         )
         return Verdict(State.STALLED, reason, Cure.PAGE)
     patience = limits.first_batch if beat is None or beat.batch is None else limits.no_progress
-    if not here.lag or seconds <= patience:
+    if not waiting or seconds <= patience:
         return None
-    reason = f"{here.lag} readings wait and none was read for {seconds:.0f} s (newest batch: {_batch(seen)})."
+    reason = f"{waiting} readings wait and none was read for {seconds:.0f} s (newest batch: {_batch(seen)})."
     return Verdict(State.STALLED, reason, Cure.RESTART)
 
 
@@ -346,7 +350,7 @@ def _lagging(desired: Desired, seen: Observation, limits: Limits) -> Verdict | N
 def _no_batch_yet(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
     """It beats before it has written anything; whether it can is to be seen."""
     beat = seen.heartbeat
-    if beat is None or beat.batch is not None or not samples(seen)[-1].lag:
+    if beat is None or beat.batch is not None or not lag(seen):
         return None
     return Verdict(State.STARTING, f"Run {beat.run_id} beats and has its first batch before it. {_progress(seen)}")
 
@@ -386,12 +390,11 @@ def _batch(seen: Observation) -> str:
 
 
 def _progress(seen: Observation) -> str:
-    window = samples(seen)
-    if not window:
+    if seen.heartbeat is None:
         return ""
-    if window[-1].lag is None:
+    if (waiting := lag(seen)) is None:
         return f"Batch {_batch(seen)}; Kafka does not answer, so the lag is not known."
-    return f"Batch {_batch(seen)}, lag {window[-1].lag} readings."
+    return f"Batch {_batch(seen)}, lag {waiting} readings."
 
 
 def _only_grew(window: Sequence[Sample], limits: Limits) -> bool:

@@ -28,6 +28,7 @@ from include.stream.judge import (
     Observation,
     Run,
     Verdict,
+    has_beaten,
     judge,
     lag,
     standing_seconds,
@@ -279,8 +280,8 @@ class Supervisor:
 
     def _noted(self, seen: Observation) -> Memory:
         """What is remembered, with what only a look can tell."""
-        memory, runs, beat = replace(self.recall(), unanswered_at=seen.unanswered_at), seen.active_runs, seen.heartbeat
-        if runs and beat and beat.run_id == runs[0].run_id and beat.written_at >= runs[0].started_at:
+        memory, runs = replace(self.recall(), unanswered_at=seen.unanswered_at), seen.active_runs
+        if runs and has_beaten(runs[0], seen.heartbeat):
             return replace(memory, heard=(runs[0].run_id, runs[0].attempt))
         return memory
 

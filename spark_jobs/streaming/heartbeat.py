@@ -144,8 +144,12 @@ class Heart:
 
     def looked(self, at: datetime, position: int | None, latest: int | None) -> None:
         """The query looked for what is new, at `at`: it had read so far and the topic went so far (None: not said)."""
-        if position is not None:
-            self._sample(at, position, latest)
+        newest = self._window[-1] if self._window else None
+        if position is None:
+            return
+        if newest and newest["epoch"] == self.epoch and at - datetime.fromisoformat(newest["at"]) < SAMPLE_EVERY:
+            return
+        self._window.append({"at": at.isoformat(), "epoch": self.epoch, "position": position, "latest": latest})
 
     def count(self, rows: dict[str, int]) -> None:
         """Add one batch's rows to this run's totals."""
@@ -187,12 +191,6 @@ class Heart:
         }
         replace_file(self.path, json.dumps(document, indent=1))
         return document
-
-    def _sample(self, at: datetime, position: int, latest: int | None) -> None:
-        newest = self._window[-1] if self._window else None
-        if newest and newest["epoch"] == self.epoch and at - datetime.fromisoformat(newest["at"]) < SAMPLE_EVERY:
-            return
-        self._window.append({"at": at.isoformat(), "epoch": self.epoch, "position": position, "latest": latest})
 
 
 def _document(path: Path) -> dict[str, Any]:

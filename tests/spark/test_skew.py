@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
@@ -24,7 +24,7 @@ from tests.oracle import (
 )
 from tests.oracle.facts import HOUR, MINUTE, SECOND, at
 from tests.spark.pipeline import JOBS, Pipeline
-from tests.spark.test_worlds import EXAMPLES, FEW_EXAMPLES, batches, compare, has_facts
+from tests.spark.test_worlds import EXAMPLES, SOME_WORLDS, batches, compare, has_facts
 from tests.worlds import NOW, worlds
 
 NOON = at("2024-01-05") + 12 * HOUR
@@ -60,14 +60,7 @@ def test_a_session_moves_and_gold_knows_it_before_its_readings_do(pipeline: Pipe
     assert not of(pipeline, "gold.workout_summary", MEMBER, readings, now, earlier)
 
 
-@settings(
-    max_examples=EXAMPLES // 2,
-    derandomize=EXAMPLES == FEW_EXAMPLES,
-    deadline=None,
-    database=None,
-    print_blob=True,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(SOME_WORLDS, max_examples=EXAMPLES // 2)
 @given(world=worlds(15).filter(has_facts), order=st.integers(0, 2**32), parts=st.integers(2, 3))
 def test_any_world_while_jobs_fail_or_come_in_another_order_is_what_the_rules_say(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, world: World, order: int, parts: int

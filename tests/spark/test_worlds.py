@@ -24,6 +24,15 @@ assert instant(NOW_MICROS) == NOW
 FEW_EXAMPLES = 2
 EXAMPLES = int(os.environ.get("FITNESS_WORLDS", FEW_EXAMPLES))  # worlds to try; each takes some twenty seconds
 
+SOME_WORLDS = settings(
+    max_examples=EXAMPLES,
+    derandomize=EXAMPLES == FEW_EXAMPLES,  # a commit is judged by the same worlds each time, a long run by new ones
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+
 TABLES = [table for table in KEYS if table not in ("gold.bpm_trends", "silver.heart_rate")]  # those the stream writes
 
 
@@ -79,14 +88,7 @@ def has_facts(world: World) -> bool:
     return all(getattr(world, part.name) for part in fields(World))
 
 
-@settings(
-    max_examples=EXAMPLES,
-    derandomize=EXAMPLES == FEW_EXAMPLES,  # a commit is judged by the same worlds each time, a long run by new ones
-    deadline=None,
-    database=None,
-    print_blob=True,
-    suppress_health_check=list(HealthCheck),
-)
+@SOME_WORLDS
 @given(world=worlds(25).filter(has_facts), order=st.integers(0, 2**32), parts=st.integers(2, 4))
 def test_any_world_in_any_order_repetition_and_parts_is_what_the_rules_say(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, world: World, order: int, parts: int
