@@ -85,6 +85,8 @@ SESSION = {
     # a batch of an outage touches more minutes than Spark would count in memory
     "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "100000",
     **packing.SETTINGS,
+    # one file at a time: a packing of several takes every core from the batches that go on beside it
+    "spark.databricks.delta.optimize.maxThreads": "1",
 }
 
 
