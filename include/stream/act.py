@@ -36,6 +36,7 @@ class Memory:
     """What the supervisor knows from its runs before, as a document beside the heartbeat."""
 
     starts: tuple[datetime, ...] = ()  # since it was well, the newest of them
+    looked_at: datetime | None = None  # when it last looked at the stream and could judge it
     paged: str = ""  # the verdict that was paged and whose incident is still open
     taken_over_at: datetime | None = None  # when somebody last started the stream by hand
     well_since: datetime | None = None
@@ -52,6 +53,7 @@ class Memory:
         document: dict[str, Any] = json.loads(text)
         return cls(
             starts=tuple(datetime.fromisoformat(start) for start in document["starts"]),
+            looked_at=moment(document.get("looked_at")),
             paged=str(document["paged"]),
             taken_over_at=moment(document.get("taken_over_at")),
             well_since=moment(document["well_since"]),

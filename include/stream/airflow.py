@@ -81,8 +81,8 @@ async def deadline_missed(context: dict[str, Any]) -> None:
 
 
 def is_known(context: dict[str, Any]) -> bool:
-    """Whether the supervision has paged and not yet seen ten minutes of health since, or somebody has started the
-    stream by hand after this run; False when it cannot be told."""
+    """Whether the supervision still looks, has paged and not yet seen ten minutes of health since, or somebody has
+    started the stream by hand after this run; False when it cannot be told."""
     try:
         environment = settings()
         memory = recall(heartbeat(environment))
@@ -91,12 +91,16 @@ def is_known(context: dict[str, Any]) -> bool:
         log.exception("Nobody can say whether this is known; it is taken for news.")
         return False
     wanted_at = due - environment.dag("bpm_stream").deadline
-    return bool(memory.paged) or (memory.taken_over_at is not None and wanted_at < memory.taken_over_at)
+
+    def since(moment: datetime | None) -> bool:
+        return moment is not None and wanted_at <= moment
+
+    return (bool(memory.paged) and since(memory.looked_at)) or since(memory.taken_over_at)
 
 
 def pause(seconds: float) -> None:
     """End the stream and let it rest until `resume`, at most `seconds`. Raises StillRuns; whatever is raised, the
-    stream is not kept from running then."""
+    stream is not kept from running then, and where the worker dies for some minutes at most."""
     stream = supervisor()
     try:
         if not stream.pause(seconds):

@@ -270,7 +270,8 @@ def _not_beating_yet(desired: Desired, seen: Observation, limits: Limits) -> Ver
         reason = f"Run {run.run_id} is {run.state.lower()} for {waited:.0f} s: can the platform make its cluster?"
         return Verdict(State.FAILING, reason, Cure.PAGE)
     if run.state != "RUNNING" or waited <= limits.start_grace:
-        return Verdict(State.STARTING, f"Run {run.run_id} is {run.state.lower()} for {waited:.0f} s.")
+        starting = Verdict(State.STARTING, f"Run {run.run_id} is {run.state.lower()} for {waited:.0f} s.")
+        return _crash_loop(desired, seen, limits) or starting
     reason = f"Run {run.run_id} has not beaten in the {waited:.0f} s since it started. {seen.heartbeat_error}"
     return Verdict(State.STALLED, reason.strip(), Cure.RESTART)
 
@@ -285,7 +286,8 @@ def _paused(desired: Desired, seen: Observation, limits: Limits) -> Verdict | No
 def _crashed(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
     beat = seen.heartbeat
     if beat and beat.state == "failed" and _age(beat, seen) <= limits.silence:
-        return Verdict(State.STARTING, f"Crashed, and the platform starts it again: {beat.reason}")
+        starting = Verdict(State.STARTING, f"Crashed, and the platform starts it again: {beat.reason}")
+        return _crash_loop(desired, seen, limits) or starting
     return None
 
 
@@ -310,6 +312,7 @@ def _went_back(desired: Desired, seen: Observation, limits: Limits) -> Verdict |
 
 
 def _crash_loop(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    """Asked by the rules above too that would wait for the next attempt: a look seldom meets one that lives."""
     since = seen.now - timedelta(seconds=limits.crash_window)
     recent = [at for at in (seen.heartbeat.crashes if seen.heartbeat else ()) if at >= since]
     if len(recent) < limits.crashes:

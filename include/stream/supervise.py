@@ -45,6 +45,7 @@ SLOW_BATCH_SECONDS, SURE_OF_BATCH_SECONDS = 15, 15
 DAMAGED_LOOKS = 5  # at a heartbeat that cannot be read, 3 s apart: a stream that lives has replaced it by then
 MOST_LOOKS = 40
 DRAIN_SECONDS = 45  # a batch is to end within this time, else the run is cancelled
+ENDING_SECONDS = 4 * DRAIN_SECONDS  # a stream that is asked to end has ended by then, or is not going to
 
 
 def end_position(kafka: dict[str, str], topic: str = TOPIC) -> int | None:
@@ -106,7 +107,7 @@ class Supervisor:
         """Look; and when the heartbeat is damaged or old, or no batch ends, look until that is over or certain."""
         seen = self.look()
         for _ in range(DAMAGED_LOOKS):
-            if not seen.active_runs or seen.heartbeat_error in ("", heartbeats.NONE_YET):
+            if not seen.heartbeat_error or not self._has_beaten_surely(seen):
                 break
             self.sleep(3)
             seen = self.look()
@@ -120,6 +121,13 @@ class Supervisor:
             certain = self.limits.no_progress
             seen, _ = self._until_sure(seen, _waited, SLOW_BATCH_SECONDS, certain, SURE_OF_BATCH_SECONDS)
         return seen
+
+    def _has_beaten_surely(self, seen: Observation) -> bool:
+        """Whether a run is active that can be expected to have left a heartbeat, readable or not."""
+        if not seen.active_runs:
+            return False
+        age = (seen.now - seen.active_runs[0].started_at).total_seconds()
+        return seen.heartbeat_error != heartbeats.NONE_YET or age > self.limits.start_grace
 
     def _shall_go_on(self, seen: Observation) -> bool:
         """Whether it depends on its next batch what becomes of it: it has written one, is neither silent nor to be
@@ -228,18 +236,24 @@ class Supervisor:
         the rest. Until then nobody may write these tables.
 
         That is another matter than whether it is wanted, and has an end, so that nobody who dies in a pause keeps the
-        stream from its work.
+        stream from its work; who dies before it has begun, only for as long as a stream takes to end.
         """
-        self._write("pause", (self.clock() + timedelta(seconds=seconds)).isoformat())
-        if not self._end():
+        self._rest(ENDING_SECONDS)
+        if not self._end() or not self.rests():
             return False
         beat, problem = heartbeats.read(self.heartbeat)
-        return beat.state == "stopped" if beat else problem == heartbeats.NONE_YET
+        ended_well = beat.state == "stopped" if beat else problem == heartbeats.NONE_YET
+        if ended_well:
+            self._rest(seconds)
+        return ended_well
 
     def resume(self) -> tuple[Verdict, Decision]:
         """The pause is over: the stream runs, if it is wanted."""
         self._write("pause", "")
         return self.once()
+
+    def _rest(self, seconds: float) -> None:
+        self._write("pause", (self.clock() + timedelta(seconds=seconds)).isoformat())
 
     def rests(self) -> bool:
         """Whether there is a pause."""
@@ -280,7 +294,8 @@ class Supervisor:
 
     def _noted(self, seen: Observation) -> Memory:
         """What is remembered, with what only a look can tell."""
-        memory, runs = replace(self.recall(), unanswered_at=seen.unanswered_at), seen.active_runs
+        memory = replace(self.recall(), looked_at=self.clock(), unanswered_at=seen.unanswered_at)
+        runs = seen.active_runs
         if runs and has_beaten(runs[0], seen.heartbeat):
             return replace(memory, heard=(runs[0].run_id, runs[0].attempt))
         return memory

@@ -83,7 +83,10 @@ WANTED_AT = DUE - timedelta(minutes=5)
     ("memory", "known"),
     [
         pytest.param(Memory(), False, id="nothing is known"),
-        pytest.param(Memory(paged="failing"), True, id="it has paged"),
+        pytest.param(Memory(paged="failing", looked_at=WANTED_AT), True, id="it has paged"),
+        pytest.param(
+            Memory(paged="failing", looked_at=WANTED_AT - timedelta(seconds=1)), False, id="it cannot look any more"
+        ),
         pytest.param(Memory(taken_over_at=WANTED_AT + timedelta(seconds=1)), True, id="somebody dealt with it since"),
         pytest.param(Memory(taken_over_at=WANTED_AT - timedelta(seconds=1)), False, id="it is red again"),
     ],

@@ -181,6 +181,21 @@ CASES = [
     ),
     pytest.param(seen({"state": "failed", "reason": "boom"}), State.STARTING, Cure.NOTHING, id="crashed_a_moment_ago"),
     pytest.param(
+        seen({"state": "failed", "reason": "boom", "crashes": tuple(map(ago, (400, 300, 200, 100)))}),
+        State.FAILING,
+        Cure.PAGE,
+        id="crashes_again_and_again",
+    ),
+    pytest.param(
+        seen(
+            {"written_at": ago(20), "crashes": tuple(map(ago, (400, 300, 200, 100)))},
+            active_runs=(replace(RUN, started_at=ago(9), attempt=5),),
+        ),
+        State.FAILING,
+        Cure.PAGE,
+        id="crashes_again_and_again_and_no_look_meets_it_alive",
+    ),
+    pytest.param(
         seen({"state": "paused", "reason": "60% refused"}), State.FAILING, Cure.PAGE, id="paused_by_dead_letter_limit"
     ),
     pytest.param(

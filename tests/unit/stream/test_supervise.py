@@ -146,6 +146,14 @@ def test_a_stream_that_replaces_its_damaged_heartbeat_is_left_alone(supervisor: 
     assert len(platform.runs) == 1
 
 
+def test_a_stream_that_replaces_its_deleted_heartbeat_is_left_alone(supervisor: Supervisor, platform: Platform) -> None:
+    supervisor.once()
+    supervisor.clock = lambda: NOW + timedelta(hours=1)
+    supervisor.sleep = lambda seconds: beat(supervisor, run_id=1, written_at=supervisor.clock())
+    verdict, _ = supervisor.once()
+    assert (verdict.state, len(platform.runs)) == (State.HEALTHY, 1)
+
+
 def test_a_stream_whose_heartbeat_stays_damaged_is_restarted(supervisor: Supervisor, platform: Platform) -> None:
     supervisor.once()
     platform.runs[0]["start_time"] -= 3_600_000
@@ -491,6 +499,34 @@ def test_a_pause_that_nobody_ends_ends_by_itself(supervisor: Supervisor, platfor
     supervisor.clock = lambda: NOW + timedelta(seconds=601)
     supervisor.once()
     assert platform.active == 1
+
+
+def test_who_dies_before_a_pause_has_begun_keeps_the_stream_for_some_minutes_only(
+    supervisor: Supervisor, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor.once()
+
+    def dies() -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(supervisor, "_end", dies)
+    with pytest.raises(KeyboardInterrupt):
+        supervisor.pause(7500)
+    platform.end()
+    supervisor.once()
+    assert platform.active == 0
+    supervisor.clock = lambda: NOW + timedelta(seconds=supervise.ENDING_SECONDS + 1)
+    supervisor.once()
+    assert platform.active == 1
+
+
+def test_a_stream_that_ends_when_others_may_start_it_again_is_no_pause(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter((NOW, NOW + timedelta(seconds=supervise.ENDING_SECONDS + 1)))
+    supervisor.clock = lambda: next(moments)
+    monkeypatch.setattr(supervisor, "_end", lambda: True)
+    assert not supervisor.pause(7500)
 
 
 def test_a_stream_that_was_stopped_before_a_pause_stays_so(supervisor: Supervisor, platform: Platform) -> None:
