@@ -9,10 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs.messages import parse_readings
+from spark_jobs.streaming import batch as batch_writes
 from spark_jobs.streaming import readings
 from spark_jobs.streaming.batch import Batch, Paused, Seen
 from spark_jobs.streaming.bpm import newest_held
@@ -145,6 +147,24 @@ def test_a_new_checkpoint_reads_everything_again_and_adds_nothing(
     anew = Batch("spark_catalog", transaction="another", held_to=max(row[2] for row in rows[:60]))
     write(rows, 0, anew)
     assert found(pipeline) == expected(rows)
+
+
+def test_what_a_new_checkpoint_writes_is_written_again_where_a_packing_was_quicker(
+    write: Callable[..., Any], pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = records(day_of_messages(seed=4))
+    write(rows[:60], 0)
+    append, overtaken = batch_writes._append, []
+
+    def overtakes(frame: Any, table: str, count: int) -> None:
+        if table.endswith(batch_writes.MULTIPLEX) and not overtaken:
+            overtaken.append(table)
+            raise PySparkException("[DELTA_CONCURRENT_DELETE_READ] This transaction attempted to read files")
+        append(frame, table, count)
+
+    monkeypatch.setattr(batch_writes, "_append", overtakes)
+    write(rows, 0, Batch("spark_catalog", transaction="another", held_to=max(row[2] for row in rows[:60])))
+    assert overtaken and found(pipeline) == expected(rows)
 
 
 def test_a_new_checkpoint_after_a_batch_that_only_wrote_its_refused_records_refuses_none_twice(
