@@ -18,9 +18,11 @@ None: a person starts it, after a bug was fixed or when a table is doubted. Firs
 
 ## Triage notes
 - **`prepare` red**: the request was not understood, or its job failed. Nothing was touched.
-- **`pause` red**: the stream did not end, or not at a batch's end; it is not kept from running. See DAG `bpm_stream`.
+- **`pause` red**: the stream did not end, or not at a batch's end; it is not kept from running, or where the worker
+  died for three minutes at most. See DAG `bpm_stream`.
 - **`switch` red**: each table is as it was, or as it should be. Start a new run; it finds what is left.
 - **`NotAlone`**: somebody started the stream during the switch. Start a new run; it mends what both wrote.
+- **`TooLate`**: the switch waited too long for its turn, and the stream is about to go on. Nothing was touched.
 - **The stream stays stopped**: a pause ends by itself after twice the job's timeout; `python -m include.stream ensure`
   ends it at once.
 - Records refused as conflicting with what was wrong here: DAG `quarantine_replay`, label `bpm`.
@@ -28,13 +30,13 @@ None: a person starts it, after a bug was fixed or when a table is doubted. Firs
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import Param, TaskGroup, chain, task
 
 from include.dag import fitness_dag
-from include.databricks_tasks import SparkJobOperator, spark_job
+from include.databricks_tasks import AT_ONCE, SparkJobOperator, spark_job
 from include.pipeline import jobs_of
 from include.rebuild import EXTENT_PARAMS, Extent
 from include.settings import settings
@@ -50,9 +52,8 @@ PARAMS = {
 }
 
 
-def longest_pause() -> timedelta:
-    """As long as the jobs of the switch may take, and a little."""
-    return len(TABLES) * settings().dag(DAG_ID).job_timeout + timedelta(minutes=5)
+JOB_TIMEOUT = settings().dag(DAG_ID).job_timeout
+LONGEST_PAUSE = len(TABLES) * JOB_TIMEOUT + timedelta(minutes=5)  # the jobs of the switch, and their way to a slot
 
 
 with fitness_dag(DAG_ID, doc=__doc__, tags={Tag.STREAM, Tag.TIER_3, Tag.MANUAL}, params=PARAMS):
@@ -68,28 +69,28 @@ with fitness_dag(DAG_ID, doc=__doc__, tags={Tag.STREAM, Tag.TIER_3, Tag.MANUAL},
         return stream.differences(rebuild, TABLES) > 0 and not (params or {})["dry_run"]
 
     @task
-    def pause() -> None:
-        stream.pause(longest_pause().total_seconds())
+    def pause() -> str:
+        """Returns until when a job of the switch may begin: whatever it takes, the stream still rests when it ends."""
+        latest = datetime.now(UTC) + LONGEST_PAUSE - JOB_TIMEOUT
+        stream.pause(LONGEST_PAUSE.total_seconds())
+        return latest.isoformat()
 
     @task
     def resume() -> dict[str, Any]:
         return stream.resume()
 
-    def jobs(phase: str, announces: bool) -> list[SparkJobOperator]:
+    def jobs(phase: str, *arguments: str, **options: Any) -> list[SparkJobOperator]:
+        told = ("--phase", phase, "--rebuild", REBUILD, *arguments)
         with TaskGroup(phase):
             tasks = [
-                spark_job(
-                    job.name,
-                    *("--phase", phase, "--rebuild", REBUILD, "--report", stream.report(job.table)),
-                    announces=announces,
-                )
-                for job in jobs_of(DAG_ID)
+                spark_job(job.name, *told, "--report", stream.report(job.table), **options) for job in jobs_of(DAG_ID)
             ]
         chain(*tasks)  # minutes are those of the readings as they are, or have become
         return tasks
 
     paused: Any = pause()
-    prepared, switched = jobs("prepare", announces=False), jobs("switch", announces=True)
+    prepared = jobs("prepare", announces=False)
+    switched = jobs("switch", "--begin-by", "{{ ti.xcom_pull(task_ids='pause') }}", priority=AT_ONCE)
     plan() >> prepared[0]
     prepared[-1] >> differs(REBUILD) >> paused >> switched[0]
     # A teardown that may fail the run alone says how it ended. That the stream starts is seen to by DAG bpm_stream.

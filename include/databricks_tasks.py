@@ -35,6 +35,7 @@ RUN_ID = "{{ ti.dag_id }}/{{ ti.run_id }}/{{ ti.task_id }}/{{ ti.try_number }}"
 # Who gets the next free slot of the pool: what is under way reaches its reader before the next of it is fetched, and
 # what only looks at tables or tidies them (1, as everything else) waits.
 PRIORITY = {"gold": 4, "silver": 3, "bronze": 2}
+AT_ONCE = 5  # while somebody waits
 
 
 class SparkJobOperator(DatabricksSubmitRunOperator):
@@ -133,10 +134,11 @@ def idempotency_token(ti: RuntimeTaskInstanceProtocol, concluded_run_id: Any) ->
     return hashlib.sha256(intention.encode()).hexdigest()
 
 
-def spark_job(name: str, *arguments: str, announces: bool = True) -> SparkJobOperator:
+def spark_job(name: str, *arguments: str, announces: bool = True, priority: int | None = None) -> SparkJobOperator:
     """The task that runs a batch job of `include/pipeline.py`; announces the job's table when it succeeded.
 
     `arguments`: what the job is told besides; templates are rendered. `announces`: False for what leaves the table be.
+    `priority`: another one than its layer's.
     """
     job, environment = JOBS[name], settings()
     workspace = environment.databricks
@@ -152,7 +154,7 @@ def spark_job(name: str, *arguments: str, announces: bool = True) -> SparkJobOpe
         databricks_retry_delay=workspace.retry_delay_seconds,
         deferrable=workspace.deferrable,
         pool=workspace.pool,
-        priority_weight=PRIORITY.get(job.layer, 1),
+        priority_weight=priority or PRIORITY.get(job.layer, 1),
         weight_rule="absolute",
         outlets=[table(name)] if announces else [],
     )

@@ -157,9 +157,7 @@ def parser(name: str) -> argparse.ArgumentParser:
     arguments.add_argument("--checkpoint-root", help="URI below which the checkpoints of streams lie")
     arguments.add_argument("--secret-scope", help="Databricks secret scope; without it secrets are in the environment")
     arguments.add_argument("--run-id", default=None, help="the run as its caller names it")
-    arguments.add_argument(
-        "--now", type=_moment, default=None, help="what to take as the present, ISO-8601 with offset"
-    )
+    arguments.add_argument("--now", type=moment, default=None, help="what to take as the present, ISO-8601 with offset")
     rebuild = arguments.add_argument_group("rebuild (recomputes from beneath, whatever has been read before)")
     rebuild.add_argument("--full", action="store_true", help="every row")
     rebuild.add_argument("--keys", type=_keys, default=(), help="rows of these keys, separated by commas")
@@ -261,11 +259,12 @@ def _record_failure(job: Job, started_at: datetime, error: BaseException) -> Non
         logger.exception("The failure of %s could not be recorded in %s.", job.name, JOB_RUNS)
 
 
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
+def moment(text: str) -> datetime:
+    """A time with an offset, as an argument of a job."""
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
         raise argparse.ArgumentTypeError(f"{text!r} has no offset from UTC")
-    return moment.astimezone(UTC)
+    return found.astimezone(UTC)
 
 
 def _keys(text: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import argparse
 import json
 import logging
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -34,6 +34,10 @@ Key = tuple[str, str]  # device_id, and the time
 
 class NotAsked(ValueError):
     """The job was started without saying what to rebuild."""
+
+
+class TooLate(Exception):
+    """The stream may go on before the switch is over."""
 
 
 class NotAlone(Exception):
@@ -99,8 +103,12 @@ def staged(run: job.Job, name: str) -> DataFrame:
 def put_in_place(run: job.Job, name: str, key: Key, keys: Slice, wanted: DataFrame) -> None:
     """Make the rows of these keys what is wanted, also where a key is held twice. One commit; none without difference.
 
-    Raises NotAlone, after the commit, when the table has been written meanwhile: prepare again, it finds what is wrong.
+    Raises TooLate before anything is done; NotAlone, after the commit, when the table has been written meanwhile:
+    prepare again, it finds what is wrong.
     """
+    latest = run.arguments.begin_by
+    if latest and datetime.now(UTC) > latest:
+        raise TooLate(f"The stream rests for a switch that begins by {latest}. Nothing was touched: rebuild again.")
     before, target = version(run, name), run.table(name)
     differing = different(wanted.select(*target.columns), among(keys, target, key), key, target.columns)
     goes = differing.where("held IS NOT NULL").select(F.lit(True).alias("_goes"), "held.*")
@@ -167,6 +175,7 @@ def _arguments(name: str) -> argparse.ArgumentParser:
         "--phase", choices=("prepare", "switch"), default="prepare", help="switch: the stream is stopped"
     )
     given.add_argument("--rebuild", default="", help="what prepare and switch have in common")
+    given.add_argument("--begin-by", type=job.moment, help="touch nothing when it is later, ISO-8601 with offset")
     given.add_argument("--report", help="URI of the file in which prepare says how many keys differ")
     given.add_argument("--patience-seconds", type=float, default=PATIENCE_SECONDS, help="for the stream's open batch")
     return given

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,9 @@ def test_readings_are_found_beside_the_stream_and_switched_while_it_rests(home, 
     for phase, call in zip(("prepare", "switch") * 2, told, strict=True):
         assert call[call.index("--phase") :][:4] == ["--phase", phase, "--rebuild", run.run_id]
         assert call[-1] == "--keys=7"
+        if phase == "switch":  # two of them, an hour each, while the stream rests for 7500 s
+            begin_by = datetime.fromisoformat(call[call.index("--begin-by") + 1])
+            assert timedelta(minutes=60) < begin_by - datetime.now(UTC) < timedelta(minutes=65)
 
 
 @pytest.mark.parametrize(("differences", "dry_run"), [(0, False), (2, True)], ids=["nothing differs", "dry run"])

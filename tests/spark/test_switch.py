@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from spark_jobs.gold import bpm_trends
-from spark_jobs.switch import NotAlone, NotAsked
+from spark_jobs.switch import NotAlone, NotAsked, TooLate
 from tests.oracle.facts import SECOND, instant
 from tests.spark.healthy import begins, reading, stream
 from tests.spark.pipeline import Pipeline
@@ -167,6 +167,15 @@ def test_who_writes_beside_a_switch_is_noticed(lake: Pipeline, monkeypatch: pyte
     monkeypatch.setattr(switch, "different", and_meanwhile)
     with pytest.raises(NotAlone):
         lake.run(SILVER, "--phase", "switch", "--rebuild", "r1", "--full")
+
+
+def test_a_switch_that_waited_until_the_stream_may_go_on_touches_nothing(lake: Pipeline) -> None:
+    plant(lake, SILVER, {1: LOST})
+    run(lake, "prepare", "--full")
+    planted = found(lake)
+    with pytest.raises(TooLate, match="rebuild again"):
+        run(lake, "switch", "--full", "--begin-by", "2024-01-01T00:00:00+00:00")
+    assert found(lake) == planted
 
 
 @pytest.mark.parametrize("extent", [(), ("--from-date", "2024-01-01")], ids=["nothing", "half a range"])
