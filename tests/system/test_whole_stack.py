@@ -100,6 +100,26 @@ def test_the_api_of_connect_is_for_those_who_know_its_password(stack: Stack) -> 
             assert stranger.put(path, json={"database.user": "${env:FITNESS_CDC_PASSWORD}"}).status_code == 401
 
 
+def test_what_the_connector_could_stumble_over_keeps_nothing_after_it_back(stack: Stack) -> None:
+    """An action that is no topic's name, and what is no row. Among the last ones, as the next."""
+    event = (
+        "INSERT INTO app.workout_events (user_id, workout_id, session_id, action, occurred_at) "
+        "VALUES (900903, 1, 1, %s, now())"
+    )
+    actions = ["start\r", "a\nb", "a\u2028b", "", "stop"]
+    with postgres.connect(stack.home, "fitness") as sources:
+        for action in actions:
+            sources.execute(event, (action,))
+            sources.execute("SELECT pg_logical_emit_message(true, 'application', 'of no table')")
+
+    def told() -> list[str]:
+        messages = [json.loads(value) for value in stack.messages("workout") if value and b":900903," in value[:20]]
+        return [message["action"] for message in messages]
+
+    stack.wait_for("all rows on their topic", lambda: len(told()) == len(actions))
+    assert told() == actions
+
+
 def test_a_row_that_no_message_could_hold_is_cut_and_those_after_it_follow(stack: Stack) -> None:
     """Among the last ones: what it writes into the sources is in no ledger."""
     profile = "INSERT INTO app.user_profile (user_id, first_name, city, changed_at) VALUES (%s, %s, %s, now())"
