@@ -19,6 +19,7 @@ from pyspark.sql import SparkSession
 
 from spark_jobs import conflicts
 from spark_jobs.platform import Platform
+from spark_jobs.slices import literal
 
 FOLDER = Path(__file__).parent / "tables"
 PARALLEL = 4
@@ -64,7 +65,7 @@ def statement(table: str, platform: Platform, catalog: str) -> str:
     text = (FOLDER / schema / f"{name}{'.view' if is_view(table) else ''}.sql").read_text()
     location = platform.location(table)
     return Template(text).substitute(
-        table=f"{catalog}.{table}", catalog=catalog, location=f"LOCATION '{location}'" if location else ""
+        table=f"{catalog}.{table}", catalog=catalog, location=f"LOCATION {literal(location)}" if location else ""
     )
 
 
@@ -81,7 +82,8 @@ def columns(table: str, platform: Platform, catalog: str) -> dict[str, str]:
 
 def register_as_it_is(spark: SparkSession, platform: Platform, catalog: str, table: str) -> None:
     """Make a table known as it lies there, whatever is declared."""
-    spark.sql(f"CREATE TABLE IF NOT EXISTS {catalog}.{table} USING DELTA LOCATION '{platform.location(table)}'")
+    location = literal(platform.location(table))
+    spark.sql(f"CREATE TABLE IF NOT EXISTS {catalog}.{table} USING DELTA LOCATION {location}")
 
 
 def register(spark: SparkSession, platform: Platform, catalog: str, *tables: str) -> None:
@@ -112,7 +114,9 @@ def is_view(table: str) -> bool:
 
 def create_schema(spark: SparkSession, platform: Platform, catalog: str, schema: str) -> None:
     location = platform.location(schema)
-    spark.sql(f"CREATE SCHEMA IF NOT EXISTS {catalog}.{schema}" + (f" LOCATION '{location}'" if location else ""))
+    spark.sql(
+        f"CREATE SCHEMA IF NOT EXISTS {catalog}.{schema}" + (f" LOCATION {literal(location)}" if location else "")
+    )
 
 
 def _create(spark: SparkSession, platform: Platform, catalog: str, table: str) -> None:

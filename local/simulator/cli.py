@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from local.services.part import listens
 from local.simulator import ledger as ledgers
 from local.simulator.facts import DAY, SECOND, instant, microseconds
 from local.simulator.feed import Clock, Told, deliver_doubtful, known, settle_doubts, tell, versions_apart
-from local.simulator.ledger import Ledger
+from local.simulator.ledger import Ledger, LedgerInUse
 from local.simulator.members import LARGEST_SEED, user_id
 from local.simulator.replay import Recording, UnreadableRecording, recorded_step
 from local.simulator.sources import Sources, Stopped
@@ -29,6 +29,7 @@ from local.simulator.world import LIVE, Story, world
 
 HISTORY_SEED, LIVE_SEED = 42, 1
 LIVE_MEMBERS = 200
+EARLIEST = datetime(2003, 1, 1, tzinfo=UTC)  # members register up to two years before; readings before 2000 are refused
 READINGS_A_LIVE_MEMBER = 0.8  # a second: the share of the time in which a member of the live pace trains
 
 console = Console(soft_wrap=True, highlight=False)
@@ -39,7 +40,7 @@ Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Same seed, sam
 
 def simulate(
     members: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many members the company has.")] = 1000,
-    days: Annotated[float, typer.Option(min=0.01, help="How many days of history.")] = 30,
+    days: Annotated[float, typer.Option(min=0.01, max=36_500, help="How many days of history.")] = 30,
     seed: Seed = HISTORY_SEED,
     reading_interval: Annotated[
         float,
@@ -78,6 +79,10 @@ def simulate(
     home = Home.from_environment()
     _require(home, "postgres", "kafka")
     until = _end_of(end_date)
+    if until - round(days * DAY) < microseconds(EARLIEST):
+        _fail(f"A history begins in {EARLIEST.year} or later: choose less --days, or a later --end-date.")
+    if _run_of_seed(home, "live", seed):
+        _fail(f"Seed {seed} feeds the sources live in this home. Choose another --seed.")
     wanted = {"members": members, "days": days, "reading_interval": reading_interval, "end_date": end_date}
     folder = _run_of_seed(home, "history", seed)
     if folder is None:
@@ -141,6 +146,7 @@ def replay(
     with _stoppable() as stop, Ledger(folder, options) as ledger, _progress() as progress:
         task = progress.add_task(file.name, total=recording.rows, note="")
         with Sources(home, stop, progress.console.print) as sources:
+            _settle(home, sources, progress.console.print)
 
             def on_told(told: Told) -> None:
                 progress.update(task, completed=told.readings, note=_note(told, began))
@@ -158,12 +164,17 @@ def replay(
 
 def live(
     members: Annotated[
-        int | None, typer.Option(min=1, help=f"How many members train. [default: {LIVE_MEMBERS}]", show_default=False)
+        int | None,
+        typer.Option(
+            min=1, max=1_000_000, help=f"How many members train. [default: {LIVE_MEMBERS}]", show_default=False
+        ),
     ] = None,
     rate: Annotated[
         float | None, typer.Option(min=1, help="About this many readings a second: sets --members.", show_default=False)
     ] = None,
-    speed: Annotated[float, typer.Option(min=0.01, max=1000, help="Seconds of the story in one second.")] = 1.0,
+    speed: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Seconds of the story in one second; the future cannot be told.")
+    ] = 1.0,
     seed: Seed = LIVE_SEED,
 ) -> None:
     """Feed the sources in real time, without end: members who train for some minutes, rest and come back.
@@ -178,9 +189,7 @@ def live(
     if _run_of_seed(home, "history", seed):
         _fail(f"Seed {seed} tells a history in this home. Choose another --seed.")
     with _stoppable() as stop, Sources(home, stop, log.info) as sources:
-        doubts = settle_doubts(home.ledger, sources)
-        if doubts:
-            log.info("delivered %s batches again that an earlier run may not have delivered", doubts)
+        _settle(home, sources, log.info)
         # Members who come back in the middle of a second would meet those whom the last run left there.
         since = microseconds(datetime.now(UTC).replace(microsecond=0)) + SECOND
         story = Story(seed, members, since, until=None, pace=LIVE, known=known(home.ledger, seed))
@@ -190,6 +199,11 @@ def live(
         with Ledger(folder, options) as ledger:
             report = _Report()
             tell(world(story), ledger, sources, stop, Clock(since, speed), on_told=report)
+
+
+def _settle(home: Home, sources: Sources, say: Callable[[str], None]) -> None:
+    if doubts := settle_doubts(home.ledger, sources):
+        say(f"delivered {doubts} batches again that an earlier run may not have delivered")
 
 
 class _Report:
@@ -282,6 +296,8 @@ def _stoppable() -> Iterator[threading.Event]:
     except Stopped:
         console.print("Stopped.")
         raise typer.Exit(0) from None
+    except LedgerInUse as error:
+        _fail(f"{error}: wait for it, or choose another --seed.")
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -106,7 +106,9 @@ class Ledger:
             self._lock.close()
             raise LedgerInUse(f"{folder} is written by another simulator") from error
         if options is not None:
-            (folder / "run.json").write_text(json.dumps(options, indent=1, default=str))
+            draft = folder / "run.json.new"  # half of it would keep each later run from beginning
+            draft.write_text(json.dumps(options, indent=1, default=str))
+            draft.replace(folder / "run.json")
         self._next, self.told = 0, 0
         for line in _whole_lines(folder / "journal.jsonl"):
             self._next, self.told = line["batch"] + 1, line["told"]

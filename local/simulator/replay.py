@@ -81,6 +81,8 @@ class Recording:
             ]
         except pa.ArrowInvalid as error:
             raise UnreadableRecording(str(error)) from error
+        if odd := int((~np.isfinite(columns[2].to_numpy(zero_copy_only=False))).sum()):
+            raise UnreadableRecording(f"heartrate is no number in {odd} of {batch.num_rows} rows")
         return pa.record_batch(columns, schema=READINGS_SCHEMA)
 
 

@@ -4,12 +4,15 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
 from local.simulator import cli
 from local.simulator.__main__ import app
-from local.simulator.ledger import Batch, Delivery, is_complete, options, runs
+from local.simulator.facts import Message
+from local.simulator.ledger import Batch, Delivery, Ledger, is_complete, options, run_id, runs
 
 
 class Heard:
@@ -77,6 +80,53 @@ def test_a_seed_tells_one_history_only(fitness: Callable[..., Result]) -> None:
     assert other.exit_code == 2
     assert "Choose another --seed" in other.output
     assert fitness("live", "--seed", "9").exit_code == 2
+
+
+def test_a_seed_that_feeds_the_sources_live_tells_no_history(fitness: Callable[..., Result], tmp_path: Path) -> None:
+    Ledger(tmp_path / "ledger" / run_id("live", 9), {"mode": "live", "seed": 9}).close()
+    result = fitness(*STORY)
+    assert (result.exit_code, len(runs(tmp_path / "ledger"))) == (2, 1)
+    assert "feeds the sources live" in result.output
+
+
+def test_two_who_tell_the_same_history_are_told_so(fitness: Callable[..., Result], tmp_path: Path) -> None:
+    fitness(*STORY, "--wait-for-extraction", "0")
+    [run] = runs(tmp_path / "ledger")
+    (run / "complete").unlink()
+    with Ledger(run):
+        result = fitness(*STORY)
+    assert result.exit_code == 2
+    assert "is written by another simulator" in result.output
+
+
+def test_what_an_earlier_run_may_not_have_delivered_comes_before_a_recording(
+    fitness: Callable[..., Result], tmp_path: Path
+) -> None:
+    with Ledger(tmp_path / "ledger" / run_id("replay", 0), {"mode": "replay"}) as ledger:
+        ledger.write(Batch(messages=[Message("bpm", b"7", b"in doubt")]))
+    pq.write_table(
+        pa.table(
+            {
+                "device_id": [7],
+                "read_at": pa.array([1_700_000_000_000_000], pa.timestamp("us", tz="UTC")),
+                "heartrate": [60.0],
+            }
+        ),
+        tmp_path / "one.parquet",
+    )
+    result = fitness("replay", str(tmp_path / "one.parquet"))
+    assert result.exit_code == 0, result.output
+    assert "delivered 1 batches again" in result.output
+    assert Heard.batches == 2
+
+
+@pytest.mark.parametrize("arguments", [("--days", "inf"), ("--days", "9500"), ("--end-date", "0001-01-01")])
+def test_a_history_of_before_there_were_readings_is_refused_and_takes_no_seed(
+    fitness: Callable[..., Result], tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    result = fitness("simulate", *arguments)
+    assert result.exit_code == 2
+    assert not runs(tmp_path / "ledger")
 
 
 @pytest.mark.parametrize(

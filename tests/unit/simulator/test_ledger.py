@@ -175,3 +175,15 @@ def test_journal_lines_are_json(folder: Path) -> None:
         ledger.write(batch(*ROWS))
     [line] = (folder / "journal.jsonl").read_text().splitlines()
     assert json.loads(line)["rows"][2][:3] == ["Profile", 1, "2004-02-29"]
+
+
+def test_a_run_that_could_not_be_begun_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fills_the_disk(path: Path, text: str) -> None:
+        with path.open("w") as file:
+            file.write(text[:5])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fills_the_disk)
+    with pytest.raises(OSError, match="No space"):
+        Ledger(tmp_path / "run", OPTIONS)
+    assert runs(tmp_path) == []

@@ -33,6 +33,13 @@ def readings(path: Path, limit: int | None = None, step: int | None = None) -> l
     return found
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_heart_rate_that_is_no_number_is_refused(tmp_path: Path, value: float) -> None:
+    path = recording(tmp_path / "file.parquet", heartrate=pa.array([value] * len(OFFSETS)))
+    with pytest.raises(UnreadableRecording, match="heartrate is no number in 6 of 6 rows"):
+        readings(path)
+
+
 def test_readings_come_in_the_order_of_the_file(tmp_path: Path) -> None:
     path = recording(tmp_path / "file.parquet")
     assert [(device, bpm) for _, device, bpm in readings(path)] == [

@@ -36,6 +36,8 @@ def test_every_silver_and_gold_table_is_clustered(table: str) -> None:
 
 def test_on_one_machine_a_table_lies_below_the_storage_root() -> None:
     assert "LOCATION 'file:///lake/silver/users'" in statement("silver.users", LOCAL, "c")
+    odd = Platform(storage_root="file:///o'brien/lake")
+    assert r"LOCATION 'file:///o\'brien/lake/silver/users'" in statement("silver.users", odd, "c")
 
 
 def test_on_azure_the_catalog_manages_the_table() -> None:
