@@ -183,21 +183,25 @@ class _Start:
 def down(home: Home, say: Say) -> int:
     """Stop everything in order, then whatever is left. Returns how many processes had to be ended without order."""
     with locked(home, say):
-        supervisor = Supervisor(home)
-        if supervisor.pid() is not None:
-            supervisor.stop(WATCH)
-            with ThreadPoolExecutor() as pool:
-                stream_ends = pool.submit(stream.down, home)
-                for level in STOP_ORDER:
-                    if "workspace" in level:
-                        stream_ends.result()
-                    list(pool.map(supervisor.stop, level))
-            supervisor.shutdown()
-        left = sweep(home)
-        shutil.rmtree(spark.scratch(home), ignore_errors=True)  # what drivers that were killed have left
-        for name in ("kafka", "connect", spark.archive_name()):
-            java.keep_archive(home, name)
-        return left
+        return _down(home)
+
+
+def _down(home: Home) -> int:
+    supervisor = Supervisor(home)
+    if supervisor.pid() is not None:
+        supervisor.stop(WATCH)
+        with ThreadPoolExecutor() as pool:
+            stream_ends = pool.submit(stream.down, home)
+            for level in STOP_ORDER:
+                if "workspace" in level:
+                    stream_ends.result()
+                list(pool.map(supervisor.stop, level))
+        supervisor.shutdown()
+    left = sweep(home)
+    shutil.rmtree(spark.scratch(home), ignore_errors=True)  # what drivers that were killed have left
+    for name in ("kafka", "connect", spark.archive_name()):
+        java.keep_archive(home, name)
+    return left
 
 
 def state(home: Home) -> dict[str, dict[str, Any]]:
@@ -260,13 +264,12 @@ STATE = (
 
 
 def reset(home: Home, say: Say) -> None:
-    """Stop everything and delete the stack's state."""
-    down(home, say)
+    """Stop everything and delete the stack's state. The lock's file stays: whoever waits for it would hold a dead one."""
     with locked(home, say):
+        _down(home)
         for name in STATE:
             path = home.path / name
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        (home.path / LOCK).unlink()

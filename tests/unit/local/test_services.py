@@ -1,6 +1,7 @@
 """What the stack decides without anything running: orders, sentences, what is stuck, what is written where."""
 
 import configparser
+import contextlib
 import os
 import re
 import socket
@@ -350,7 +351,21 @@ def test_a_reset_deletes_only_what_is_the_stacks(home: Home) -> None:
     (home.path / "lake").mkdir(parents=True)
     (home.path / "photos").mkdir()
     stack.reset(home, lambda line: None)
-    assert [path.name for path in home.path.iterdir()] == ["photos"]
+    assert {path.name for path in home.path.iterdir()} == {"photos", stack.LOCK}
+
+
+def test_a_reset_lets_nobody_in_before_all_is_deleted(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.lake.mkdir(parents=True)
+    seen = []
+
+    @contextlib.contextmanager
+    def locked(home: Home, say: object) -> Iterator[None]:
+        yield
+        seen.append(home.lake.exists())
+
+    monkeypatch.setattr(stack, "locked", locked)
+    stack.reset(home, lambda line: None)
+    assert seen == [False]
 
 
 # Whose it is ----------------------------------------------------------------------------------------------------------
