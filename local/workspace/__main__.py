@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import socket
 import sys
+from contextlib import suppress
 
 import uvicorn
 
@@ -26,18 +28,24 @@ def serve(home: Home) -> int:
         except BlockingIOError:
             print(f"Another workspace server already uses {folder}.", file=sys.stderr)
             return 1
-        app = application(home, token, Limits.from_environment())
-        uvicorn.run(
-            app,
-            host="127.0.0.1",
-            port=home.port("workspace"),
+        try:  # before the engine adopts what runs, which it would end again without a port
+            listening = socket.create_server(("127.0.0.1", home.port("workspace")), backlog=2048)
+        except OSError as error:
+            print(f"Port {home.port('workspace')} cannot be had: {os.strerror(error.errno or 0)}.", file=sys.stderr)
+            return 1
+        config = uvicorn.Config(
+            application(home, token, Limits.from_environment()),
             log_config=None,
             access_log=False,  # a login link carries the token
             timeout_graceful_shutdown=2,
             server_header=False,
         )
+        server = uvicorn.Server(config)
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])
         sys.stdout.flush()
-        os._exit(0)  # threads of Spark Connect's client would keep a finished process alive
+        # threads of Spark Connect's client would keep a finished process alive
+        os._exit(0 if server.started else 1)
 
 
 if __name__ == "__main__":

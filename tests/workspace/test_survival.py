@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -144,6 +145,22 @@ def test_a_second_server_on_the_same_home_is_refused(own_server: Server) -> None
     )
     assert second.returncode == 1
     assert "already uses" in second.stderr
+
+
+def test_a_server_that_finds_its_port_taken_leaves_alone_what_runs(own_server: Server, tmp_path: Path) -> None:
+    run_id = own_server.submit(own_server.task("wait", str(tmp_path), "0"))
+    until(lambda: own_server.logs(run_id))
+    own_server.kill()
+    port = own_server.home.port("workspace")
+    with socket.create_server(("127.0.0.1", port)):
+        environment = {**os.environ, **own_server.home.environment, **own_server.home.secret_environment}
+        refused = subprocess.run(
+            [sys.executable, "-m", "local.workspace"], env=environment, capture_output=True, text=True, check=False
+        )
+    assert (refused.returncode, refused.stderr) == (1, f"Port {port} cannot be had: Address already in use.\n")
+    own_server.start()
+    (tmp_path / "go").touch()
+    assert own_server.end_state(run_id) == ("TERMINATED", "SUCCESS")
 
 
 def test_a_continuous_job_is_started_again_when_its_run_ends(own_server: Server) -> None:
