@@ -29,6 +29,8 @@ log = logging.getLogger("workspace.engine")
 
 DAY_MS = 86_400_000
 BATCH_NICE = 5  # of jobs on the shared Spark: they can wait, a stream with a cluster of its own is read live
+RELEASE_AGAIN_SECONDS = 30.0  # until Spark is told again of a session whose end it did not confirm
+RELEASE_AT_STOP_SECONDS = 5.0
 STANDBY_LOOK_MS = 5_000
 STANDBY_IDLE_MS = 900_000  # a driver stands by for so long when nothing runs that it could follow
 MAX_ATTEMPTS_PER_TASK = 100  # an always-on task is retried for ever; older attempts and their logs go
@@ -73,10 +75,10 @@ class Engine:
         self,
         home: Home,
         limits: Limits,
-        release_session: Callable[[str], None],
+        release_session: Callable[[str], bool],
         now_ms: Callable[[], int] = epoch_ms,
     ) -> None:
-        """`release_session` ends whatever a Spark Connect session still does; it must not wait."""
+        """`release_session` ends whatever a Spark Connect session still does; whether that is certain."""
         self.home, self.limits, self.release_session, self.now_ms = home, limits, release_session, now_ms
         self.folder = home.path / "workspace"
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -85,6 +87,8 @@ class Engine:
         self.wake = threading.Event()
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self.to_release, self.jobs_ended = threading.Event(), threading.Event()
+        self.cleaner = threading.Thread(target=self._clean_up, name="session-cleaner", daemon=True)
         self.last_prune_ms = 0
         self.standby = Standby(self.folder / "standby")
         self.next_standby_ms, self.standby_wanted_ms = 0, now_ms()
@@ -99,6 +103,8 @@ class Engine:
                     self._adopt(attempt)
             self.standby.adopt()
         self.thread.start()
+        self.to_release.set()
+        self.cleaner.start()
 
     def stop(self) -> None:
         """Ends all jobs (the stack goes down) and waits for them. After a kill -9 they go on."""
@@ -115,6 +121,10 @@ class Engine:
             end_all([self.process(attempt) for attempt in started], self.limits.grace_seconds)
             for attempt in started:
                 self._watch(attempt)
+        self.jobs_ended.set()
+        self.to_release.set()
+        self.cleaner.join(RELEASE_AT_STOP_SECONDS)  # what Spark has not heard of by then, the next server tells it
+        with self.lock:
             self.store.connection.close()
 
     def _started(self) -> list[Attempt]:
@@ -130,6 +140,29 @@ class Engine:
                 busy = True
             self.wake.wait(self.limits.turn_seconds if busy else 5 * self.limits.turn_seconds)
             self.wake.clear()
+
+    def _clean_up(self) -> None:
+        last = False
+        while not last:
+            self.to_release.wait(RELEASE_AGAIN_SECONDS)
+            self.to_release.clear()
+            last = self.jobs_ended.is_set()  # asked first: what ended until then is released in this last round
+            try:
+                self.release_sessions()
+            except Exception:
+                log.exception("Sessions could not be released; trying again.")
+
+    def release_sessions(self) -> None:
+        """Whatever an attempt left on the shared Spark ends with it, however it ended, and whichever server saw it."""
+        with self.lock:
+            owed = [attempt for attempt in self.store.attempts_with_session() if attempt.ended]
+        for attempt in owed:
+            if not self.release_session(attempt.session_id):
+                continue
+            with self.lock, self.store.transaction():
+                if known := self.store.attempt(attempt.id):
+                    known.session_released = True
+                    self.store.save_attempt(known)
 
     def turn(self) -> bool:
         """One look at everything that has not ended; whether there is anything."""
@@ -426,8 +459,9 @@ class Engine:
             attempt.end(LOST, self.now_ms())
         else:
             return
-        self._release(attempt)
         self.store.save_attempt(attempt)
+        if attempt.session_id:
+            self.to_release.set()
 
     def _ending(self, attempt: Attempt, process: Process, outcome: Outcome) -> Ending:
         if outcome.how == "timedout":
@@ -444,12 +478,6 @@ class Engine:
         if outcome.error:
             return Ending(Phase.INTERNAL_ERROR, Result.FAILED, "INTERNAL_ERROR", outcome.error)
         return Ending(Phase.TERMINATED, Result.FAILED, "RUN_EXECUTION_ERROR", failure(process, outcome.exit_code or 1))
-
-    def _release(self, attempt: Attempt) -> None:
-        """Whatever the attempt left on the shared Spark ends with it, however it ended."""
-        if attempt.session_id and not attempt.session_released:
-            attempt.session_released = True
-            self.release_session(attempt.session_id)
 
     def _stop_if_asked(self, attempt: Attempt) -> None:
         if attempt.ended or attempt.stop is None:
@@ -534,6 +562,7 @@ class Engine:
                 str(error) if isinstance(error, compute.LaunchError) else f"The job could not be started: {error}."
             )
             attempt.end(Ending(Phase.INTERNAL_ERROR, Result.FAILED, "RESOURCE_NOT_FOUND", message), self.now_ms())
+            attempt.session_id = ""  # nobody has opened it
             self.store.save_attempt(attempt)
 
     def _keep_standby(self, runs: list[Run]) -> None:

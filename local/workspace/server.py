@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from local.workspace.access import Gate
 from local.workspace.dashboard import Dashboard
 from local.workspace.engine import Engine, Limits
 from local.workspace.errors import ApiError
-from local.workspace.sessions import SessionCleaner
+from local.workspace.sessions import release_session
 from local.workspace.warehouse import Warehouse
 
 log = logging.getLogger("workspace")
@@ -30,7 +31,7 @@ OPEN_PATHS = ("/healthz", "/login", "/static/", "/.well-known/")
 def application(home: Home, token: str, limits: Limits) -> FastAPI:
     """The workspace of `home`; whoever shows `token` may do everything."""
     gate = Gate(token, home.port("workspace"))
-    engine = Engine(home, limits, SessionCleaner(home).release)
+    engine = Engine(home, limits, functools.partial(release_session, home))
     warehouse = Warehouse(home)
 
     @asynccontextmanager

@@ -17,7 +17,8 @@ from typing import Any
 
 from local.workspace.states import Attempt, Phase, Repair, Result, Run, Stop
 
-SCHEMA = """
+WITH_SESSION = "body ->> 'session_id' <> '' AND NOT body ->> 'session_released'"
+SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS sequence (next INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, name TEXT NOT NULL, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS runs (
@@ -28,6 +29,7 @@ CREATE INDEX IF NOT EXISTS runs_by_job ON runs (job_id, id);
 CREATE INDEX IF NOT EXISTS runs_active ON runs (id) WHERE active;
 CREATE TABLE IF NOT EXISTS attempts (id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL, body TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS attempts_by_run ON attempts (run_id, id);
+CREATE INDEX IF NOT EXISTS attempts_with_session ON attempts (id) WHERE {WITH_SESSION};
 CREATE TABLE IF NOT EXISTS permissions (job_id INTEGER PRIMARY KEY, body TEXT NOT NULL);
 """
 FIRST_ID = 1001
@@ -197,6 +199,11 @@ class Store:
     def attempts(self, run_id: int) -> list[Attempt]:
         """All attempts of a run, oldest first."""
         rows = self.connection.execute("SELECT body FROM attempts WHERE run_id = ? ORDER BY id", (run_id,))
+        return [_attempt(body) for (body,) in rows]
+
+    def attempts_with_session(self) -> list[Attempt]:
+        """Attempts whose session on the shared Spark is not known to be gone, oldest first."""
+        rows = self.connection.execute(f"SELECT body FROM attempts WHERE {WITH_SESSION} ORDER BY id")  # noqa: S608  only constants
         return [_attempt(body) for (body,) in rows]
 
     def delete_attempt(self, attempt_id: int) -> None:

@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 from databricks.sdk.service import jobs
 
-from local.workspace import runner
+from local.home import Home
+from local.workspace import payloads, runner
 from local.workspace.engine import Engine, Limits
 from local.workspace.processes import MARK, Process
+from local.workspace.states import Phase, Result
+from tests.ports import free_port_base
 from tests.workspace.server import Server, until
 
 
@@ -109,7 +112,7 @@ def test_a_server_killed_between_telling_a_job_to_end_and_noting_it_still_says_c
     until(lambda: own_server.logs(run_id))
     its_runner = runner_pid(own_server, run_id)
     own_server.kill()
-    killed = Engine(own_server.home, Limits(), release_session=lambda session: None)  # what it did before it died
+    killed = Engine(own_server.home, Limits(), release_session=lambda session: True)  # what it did before it died
     killed.cancel(run_id)
     os.kill(its_runner, signal.SIGTERM)
     attempt = killed.attempts(run_id)[0]
@@ -127,6 +130,32 @@ def test_stopping_the_server_ends_its_jobs_and_says_so(own_server: Server) -> No
     own_server.start()
     assert own_server.end_state(run_id) == ("INTERNAL_ERROR", "FAILED")
     assert "server was stopped" in (own_server.output(run_id).error or "")
+
+
+def test_what_a_job_left_on_spark_is_ended_by_a_later_server_until_spark_confirms_it(tmp_path: Path) -> None:
+    home, told, confirmed = Home(tmp_path, free_port_base()), [], [False, True]
+
+    def release(session: str) -> bool:
+        told.append(session)
+        return confirmed.pop(0)
+
+    first = Engine(home, Limits(), release)
+    task = {"task_key": "a", "spark_python_task": {"python_file": "dbfs:/a.py"}}
+    settings = {"run_name": "r", "tasks": [task]}
+    run = first.submit(payloads.parse(payloads.Submit, settings), settings)
+    [attempt] = first.attempts(run.id)
+    attempt.session_id, attempt.phase, attempt.result = "s", Phase.TERMINATED, Result.SUCCESS
+    first.store.save_attempt(attempt)
+    first.store.connection.close()
+
+    second = Engine(home, Limits(), release)
+    second.start()
+    until(lambda: told)
+    second.stop()
+    assert told == ["s", "s"]
+    third = Engine(home, Limits(), release)
+    assert third.store.attempts_with_session() == []
+    third.store.connection.close()
 
 
 def test_serverless_tasks_wait_for_a_free_slot(own_server: Server, tmp_path: Path) -> None:
