@@ -263,11 +263,13 @@ class Engine:
                 keys = states.selected_by(request.only, run.tasks) if request.only else None
             except KeyError as missing:
                 raise invalid(f"only: job {job.id} has no task {missing}.") from None
-            if "continuous" in job.settings and trigger == "ONE_TIME":
-                self.cancel_all(job.id)  # run-now restarts a continuous job
-            active = [r for r in self.store.active_runs() if r.job_id == job.id and r.stop is None]
+            restart = "continuous" in job.settings and trigger == "ONE_TIME"  # that is what run-now does to such a job
+            if restart:
+                self.cancel_all(job.id)
+            active = [r for r in self.store.active_runs() if r.job_id == job.id]  # also those that are being cancelled
             queue = request.queue or payloads.Queue(**job.settings.get("queue", {"enabled": False}))
-            verdict = states.admission(len(active), job.settings.get("max_concurrent_runs", 1), queue.enabled)
+            limit = job.settings.get("max_concurrent_runs", 1)
+            verdict = states.admission(len(active), limit, queue.enabled or restart)
             if isinstance(verdict, Ending):
                 run.phase, run.result, run.code, run.message = (
                     verdict.phase,

@@ -120,3 +120,16 @@ def test_a_body_with_such_a_number_is_refused(api: TestClient, verb: str, body: 
 )
 def test_a_path_that_cannot_be_is_not_there(api: TestClient, path: str) -> None:
     assert api.get("/api/2.0/workspace/get-status", params={"path": path}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({}, "SKIPPED"), ({"queue": {"enabled": True}}, "QUEUED"), ({"continuous": {}}, "QUEUED")],
+    ids=["alone", "queue", "continuous"],
+)
+def test_a_run_that_is_being_cancelled_still_counts(api: TestClient, settings: dict[str, Any], expected: str) -> None:
+    job = api.post(f"{JOBS}/create", json=run(name="j", **settings)).json()
+    first = api.post(f"{JOBS}/run-now", json=job).json()
+    api.post(f"{JOBS}/runs/cancel", json=first)
+    second = api.post(f"{JOBS}/run-now", json=job).json()
+    assert api.get(f"{JOBS}/runs/get", params=second).json()["state"]["life_cycle_state"] == expected
