@@ -14,7 +14,9 @@ all of the above when it is called through the pipe `bell` in FOLDER. Like an at
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -24,6 +26,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -44,12 +47,25 @@ def claim(folder: Path) -> int | None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.write(descriptor, str(os.getpid()).encode())
         os.link(draft, folder / "runner")
-    except FileExistsError:
+    except OSError as error:
         os.close(descriptor)
-        return None
+        if isinstance(error, FileExistsError):
+            return None
+        raise
     finally:
         draft.unlink()
     return descriptor
+
+
+def insist[T](write: Callable[[], T]) -> T:
+    """Writes, again each second while the disk is full: an end that is not written down looks like a violent one."""
+    while True:
+        try:
+            return write()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            time.sleep(1)
 
 
 def session_gives_way(nice: int, process: int | str = "self") -> None:
@@ -207,7 +223,7 @@ def main(folder: Path, stands_by: list[str]) -> int:
     if stands_by and waiting is None:
         return 0
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
-    lock = claim(folder)
+    lock = insist(lambda: claim(folder))
     if lock is None:
         if waiting:
             os.killpg(waiting.pid, signal.SIGKILL)
@@ -222,12 +238,13 @@ def main(folder: Path, stands_by: list[str]) -> int:
     except (OSError, ValueError) as error:  # ValueError: a NUL in an argument
         result["error"] = f"The job could not be started: {error}."
     else:
-        (folder / "job").write_text(str(job.pid))
+        with contextlib.suppress(OSError):  # it only tells others which process it is
+            (folder / "job").write_text(str(job.pid))
         result["outcome"] = supervise(job, spec["timeout_seconds"], spec["grace_seconds"])
         clear_up(job)
         result["exit_code"] = job.wait()
     result["end_ms"] = round(time.time() * 1000)
-    write_result(folder, result)
+    insist(lambda: write_result(folder, result))
     return 0
 
 

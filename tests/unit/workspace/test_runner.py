@@ -62,6 +62,20 @@ def test_what_a_job_leaves_is_ended_and_has_time_to_end_itself_if_the_job_was_no
     assert not Path("/proc", (tmp_path / "log").read_text().strip()).exists()
 
 
+@pytest.mark.parametrize("full", ["job", "result.tmp"])
+def test_a_job_that_succeeds_on_a_full_disk_has_succeeded(full: str, tmp_path: Path) -> None:
+    spec = {"argv": [sys.executable, "-c", "print('done', flush=True)"]} | PATIENT
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    (tmp_path / full).symlink_to("/dev/full")
+    process = subprocess.Popen([sys.executable, "-I", "-S", runner.__file__, str(tmp_path)])
+    log = tmp_path / "log"
+    until(lambda: log.exists() and "done" in log.read_text())
+    until(lambda: process.poll() is not None or not children(process.pid))
+    (tmp_path / full).unlink(missing_ok=True)
+    assert process.wait(30) == 0
+    assert json.loads((tmp_path / "result.json").read_text())["exit_code"] == 0
+
+
 STANDS_BY = """
 import json, os, pathlib, sys
 print("warming", flush=True)
