@@ -1,6 +1,7 @@
 """The Statement Execution API (2.0): submit, poll, cancel, fetch; results INLINE as JSON_ARRAY.
 
-Statements live in this process, results for an hour; a restart forgets them, as a warehouse's would be.
+Statements live in this process, results for an hour, if not too many or too large ones end after them; a restart
+forgets them, as a warehouse's would be.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from local.workspace.warehouse import (
 log = logging.getLogger("workspace.sql")
 
 CHUNK_ROWS = 10_000
-KEEP_SECONDS, KEEP_STATEMENTS = 3600, 200
+KEEP_SECONDS, KEEP_STATEMENTS, KEEP_BYTES = 3600, 200, 100 * 1024 * 1024
 IDENTIFIER = r"^\w+$"
 
 
@@ -121,10 +122,13 @@ class Statements:
                 log.info("Statement %s could not be interrupted: %s", statement.id, error)
 
     def _forget(self) -> None:
+        """Ended statements that are old, and of the others those that ended first, if they are more than is kept."""
         ended = [one for one in self.known.values() if one.ended.is_set()]
-        old = [one for one in ended if time.monotonic() - one.created > KEEP_SECONDS]
-        for one in old + ended[: max(len(ended) - KEEP_STATEMENTS, 0)]:
-            self.known.pop(one.id, None)
+        size = 0
+        for newer, one in enumerate(reversed(ended)):
+            size += one.table.size if one.table else 0
+            if newer >= KEEP_STATEMENTS or size > KEEP_BYTES or time.monotonic() - one.created > KEEP_SECONDS:
+                self.known.pop(one.id)
 
     def _run(self, statement: Statement) -> None:
         request = statement.request
@@ -155,6 +159,10 @@ class Statements:
             if statement.session is not None:
                 close(statement.session)
                 statement.session = None
+            with self.lock:
+                if self.known.pop(statement.id, None):
+                    self.known[statement.id] = statement  # in the order in which they end
+                self._forget()
 
 
 TYPE_NAMES = {

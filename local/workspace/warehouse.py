@@ -57,6 +57,7 @@ class Table:
     schema: StructType
     rows: list[list[str | None]] = field(default_factory=list)
     truncated: bool = False
+    size: int = 0  # bytes, about, that the cells take as JSON
 
 
 class Warehouse:
@@ -161,20 +162,20 @@ def query(
     if row_limit is not None:
         frame = frame.limit(row_limit + 1)
     table = Table(frame.schema)
-    size = 0
     for rows in _batches(session, frame):
         for row in rows:
             if row_limit is not None and len(table.rows) >= row_limit:
                 table.truncated = True
                 return table
             cells = [cell(value, column.dataType) for value, column in zip(row, table.schema, strict=True)]
-            size += sum(len(text) for text in cells if text is not None)
+            size = table.size + sum(len("null,") if text is None else len(text) + len('"",') for text in cells)
             if byte_limit is not None and size > byte_limit:
                 table.truncated = True
                 return table
             if size > MAX_RESULT_BYTES:
                 raise ResultTooLarge("The result is larger than 25 MiB; ask for fewer rows or columns.")
             table.rows.append(cells)
+            table.size = size
     return table
 
 

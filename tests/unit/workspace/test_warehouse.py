@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from typing import Any
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pytest
 from pyspark.sql import types as t
 
-from local.workspace.warehouse import cell, python_values
+from local.workspace import sql_api, warehouse
+from local.workspace.sql_api import Execute, Statements
+from local.workspace.warehouse import ResultTooLarge, Table, Warehouse, cell, python_values
+from tests.waiting import until
 
 UTC_TIME = pa.timestamp("us", tz="UTC")
 DAY_MICROSECONDS = 86_400_000_000
@@ -50,3 +54,27 @@ def test_days_and_times_within_other_values_are_text_too() -> None:
     kind = t.MapType(t.DateType(), t.ArrayType(t.StructType().add("at", t.TimestampType()).add("name", t.StringType())))
     array = pa.array(value, pa.map_(pa.date32(), pa.list_(inner)))
     assert text(array, kind) == '{"2026-05-01":[{"at":"2026-05-01T00:00:00.000Z","name":"x"},null]}'
+
+
+@pytest.mark.parametrize(("value", "rows"), [(None, 20), ("", 33), ("abcd", 14)], ids=["null", "empty", "text"])
+def test_a_cell_counts_as_long_as_its_json_is(value: str | None, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Mock()
+    session.sql.return_value.schema = t.StructType().add("a", t.StringType())
+    monkeypatch.setattr(warehouse, "MAX_RESULT_BYTES", 100)
+    monkeypatch.setattr(warehouse, "_batches", lambda session, frame: iter([[(value,)] * asked]))
+    asked = rows
+    assert len(warehouse.query(session, "SELECT").rows) == rows
+    asked = rows + 1
+    with pytest.raises(ResultTooLarge):
+        warehouse.query(session, "SELECT")
+
+
+def test_of_large_results_those_that_ended_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table(t.StructType(), size=sql_api.KEEP_BYTES // 2)
+    monkeypatch.setattr(sql_api, "query", lambda *_: table)
+    statements = Statements(Mock(spec=Warehouse))
+    made = []
+    for _ in range(3):
+        made.append(statements.submit(Execute(statement="SELECT", warehouse_id="local")))
+        until(made[-1].ended.is_set)
+    until(lambda: list(statements.known.values()) == made[1:])
