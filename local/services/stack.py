@@ -264,7 +264,7 @@ STATE = (
 
 
 def reset(home: Home, say: Say) -> None:
-    """Stop everything and delete the stack's state. The lock's file stays: whoever waits for it would hold a dead one."""
+    """Stop everything and delete the stack's state; not the lock's file, for which others may wait."""
     with locked(home, say):
         _down(home)
         for name in STATE:

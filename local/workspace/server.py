@@ -79,7 +79,7 @@ def application(home: Home, token: str, limits: Limits) -> FastAPI:
         return {"workspace_id": "1", "oidc_endpoint": f"{home.workspace_url}/oidc"}
 
     @app.get("/healthz")
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:  # answers also while all threads that answer requests are busy
         if not engine.thread.is_alive():
             raise ApiError(503, "TEMPORARILY_UNAVAILABLE", "The engine does not run.")
         return {"status": "ok"}

@@ -6,6 +6,7 @@ forgets them, as a warehouse's would be.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import threading
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, Response
 from pydantic import Field, StringConstraints
 
 from local.workspace.bodies import Arguments
@@ -36,6 +39,7 @@ from local.workspace.warehouse import (
 log = logging.getLogger("workspace.sql")
 
 CHUNK_ROWS = 10_000
+LOOK_SECONDS = 0.05
 KEEP_SECONDS, KEEP_STATEMENTS, KEEP_BYTES = 3600, 200, 100 * 1024 * 1024
 IDENTIFIER = r"^\w+$"
 
@@ -247,15 +251,19 @@ def routes(statements: Statements) -> APIRouter:
     for path in ("/api/2.0/sql/statements", "/api/2.0/sql/statements/"):
 
         @router.post(path)
-        def execute(given: Arguments) -> dict[str, Any]:
+        async def execute(given: Arguments) -> Response:
+            """Waits without a thread, of which there are few for all requests."""
             request = parse(Execute, given)
             if request.warehouse_id != WAREHOUSE_ID:
                 raise ApiError(404, "RESOURCE_DOES_NOT_EXIST", f"SQL warehouse {request.warehouse_id} does not exist.")
             seconds = request.wait_seconds
             statement = statements.submit(request)
-            if seconds and not statement.ended.wait(seconds) and request.on_wait_timeout == "CANCEL":
-                statements.cancel(statement)
-            return statement_json(statement)
+            give_up = time.monotonic() + seconds
+            while not statement.ended.is_set() and time.monotonic() < give_up:
+                await asyncio.sleep(LOOK_SECONDS)
+            if seconds and not statement.ended.is_set() and request.on_wait_timeout == "CANCEL":
+                await run_in_threadpool(statements.cancel, statement)
+            return await run_in_threadpool(lambda: JSONResponse(statement_json(statement)))
 
     @router.get("/api/2.0/sql/statements/{statement_id}")
     def get(statement_id: str) -> dict[str, Any]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
+import anyio.to_thread
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 from local.home import Home
+from local.workspace import sql_api
 from local.workspace.engine import Limits
 from local.workspace.server import application
 
@@ -133,3 +138,38 @@ def test_a_run_that_is_being_cancelled_still_counts(api: TestClient, settings: d
     api.post(f"{JOBS}/runs/cancel", json=first)
     second = api.post(f"{JOBS}/run-now", json=job).json()
     assert api.get(f"{JOBS}/runs/get", params=second).json()["state"]["life_cycle_state"] == expected
+
+
+def inside(api: TestClient) -> httpx.AsyncClient:
+    """A client in the application's own loop, for many requests at once."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(api.app), base_url="http://test", headers=api.headers)
+
+
+def test_statements_that_are_waited_for_keep_no_other_request_waiting(
+    api: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(sql_api.Statements, "_run", lambda self, statement: go_on.wait() and statement.finish("FAILED"))
+    statement = {"statement": "SELECT 1", "warehouse_id": "local", "wait_timeout": "30s"}
+
+    async def many() -> None:
+        async with inside(api) as client:
+            waiting = [asyncio.create_task(client.post(SQL, json=statement)) for _ in range(50)]
+            await asyncio.sleep(1)  # all of them have come in
+            assert (await client.get(f"{JOBS}/list")).status_code == 200
+            assert not any(one.done() for one in waiting)
+            go_on.set()
+            assert {(await one).json()["status"]["state"] for one in waiting} == {"FAILED"}
+
+    asyncio.run(many())
+
+
+def test_health_is_told_when_all_threads_are_taken(api: TestClient) -> None:
+    async def ask() -> int:
+        threads = anyio.to_thread.current_default_thread_limiter()
+        for number in range(int(threads.total_tokens)):
+            await threads.acquire_on_behalf_of(number)
+        async with inside(api) as client, asyncio.timeout(60):
+            return (await client.get("/healthz")).status_code
+
+    assert asyncio.run(ask()) == 503  # as nothing runs here
