@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import time
 import tomllib
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated
 
@@ -57,6 +59,15 @@ def _say(line: str) -> None:
     console.print(line, markup=False)
 
 
+@contextlib.contextmanager
+def _failure_told() -> Iterator[None]:
+    try:
+        yield
+    except (PartFailed, JarsMissing) as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from None
+
+
 @app.command()
 def up(
     simulator: Annotated[bool, typer.Option(help="Also run members, devices and gyms that make data.")] = True,
@@ -64,11 +75,8 @@ def up(
     """Start everything that does not run yet, and wait until every part is healthy."""
     home = _home()
     began = time.monotonic()
-    try:
+    with _failure_told():
         troubles = stack.up(home, _say, frozenset() if simulator else frozenset({"simulator"}))
-    except (PartFailed, JarsMissing) as error:
-        console.print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from None
     for trouble in troubles:
         console.print(f"\n{trouble.part}: {trouble.reason}", style="red", markup=False)
         for line in trouble.log:
@@ -87,7 +95,8 @@ def down() -> None:
     if not home.path.exists():
         _say("nothing runs here")
         return
-    left = stack.down(home, _say)
+    with _failure_told():
+        left = stack.down(home, _say)
     _say("stopped" + (f"; {left} stray processes were ended" if left else ""))
 
 
@@ -166,7 +175,8 @@ def reset(
         return
     if not yes:
         typer.confirm(f"Delete all data in {home.path}?", abort=True)
-    stack.reset(home, _say)
+    with _failure_told():
+        stack.reset(home, _say)
     _say(f"{home.path} is empty")
 
 

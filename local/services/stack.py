@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import http.client
 import os
 import shutil
 import threading
 import time
+import xmlrpc.client
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -189,19 +191,25 @@ def down(home: Home, say: Say) -> int:
 def _down(home: Home) -> int:
     supervisor = Supervisor(home)
     if supervisor.pid() is not None:
-        supervisor.stop(WATCH)
-        with ThreadPoolExecutor() as pool:
-            stream_ends = pool.submit(stream.down, home)
-            for level in STOP_ORDER:
-                if "workspace" in level:
-                    stream_ends.result()
-                list(pool.map(supervisor.stop, level))
-        supervisor.shutdown()
+        # it may die on the way; whatever then still runs is swept away
+        with contextlib.suppress(OSError, http.client.HTTPException, xmlrpc.client.Error):
+            _stop_in_order(home, supervisor)
     left = sweep(home)
     shutil.rmtree(spark.scratch(home), ignore_errors=True)  # what drivers that were killed have left
     for name in ("kafka", "connect", spark.archive_name()):
         java.keep_archive(home, name)
     return left
+
+
+def _stop_in_order(home: Home, supervisor: Supervisor) -> None:
+    supervisor.stop(WATCH)
+    with ThreadPoolExecutor() as pool:
+        stream_ends = pool.submit(stream.down, home)
+        for level in STOP_ORDER:
+            if "workspace" in level:
+                stream_ends.result()
+            list(pool.map(supervisor.stop, level))
+    supervisor.shutdown()
 
 
 def state(home: Home) -> dict[str, dict[str, Any]]:

@@ -11,17 +11,20 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from http.client import RemoteDisconnected
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+from xmlrpc.client import Fault
 
 import psutil
 import pytest
 from confluent_kafka import KafkaException
 from tenacity import wait_none
+from typer.testing import CliRunner
 
-from local import jars
+from local import cli, jars
 from local.home import MARK, Home
 from local.services import airflow, connect, hadoop_defaults, java, kafka, spark, spark_archive, stack
 from local.services.part import Launch, Part, PartFailed, base_environment, get
@@ -345,6 +348,36 @@ def test_a_stack_that_was_never_up_is_told_as_stopped_and_nothing_is_made(home: 
     assert set(state) == {*names, "airflow"}
     assert {"user": "fitness", "password": None}.items() <= state["connect"].items()
     assert not home.path.exists()
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError(), RemoteDisconnected(), Fault(6, "SHUTDOWN_STATE")])
+def test_when_supervisord_dies_on_the_way_down_the_rest_is_swept_away(
+    error: Exception, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(self: Supervisor, name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(Supervisor, "pid", lambda self: 1)
+    monkeypatch.setattr(Supervisor, "stop", dead)
+    monkeypatch.setattr(stack, "sweep", lambda home: 7)
+    assert stack.down(home, lambda line: None) == 7
+
+
+@pytest.mark.parametrize("command", [["down"], ["reset", "--yes"]])
+def test_what_cannot_be_ended_is_told_in_a_sentence(
+    command: list[str], home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stays(home: Home) -> int:
+        raise PartFailed("Process 7 cannot be ended.")
+
+    home.lake.mkdir(parents=True)
+    for name, value in home.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "umask", lambda mask: mask)  # the command's process is this one
+    monkeypatch.setattr(stack, "sweep", stays)
+    told = CliRunner().invoke(cli.app, command)
+    assert (told.exit_code, told.stderr) == (1, "Process 7 cannot be ended.\n")
+    assert home.lake.exists()
 
 
 def test_a_reset_deletes_only_what_is_the_stacks(home: Home) -> None:
