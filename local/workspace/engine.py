@@ -242,7 +242,7 @@ class Engine:
             # A submitted run belongs to a job of its own that is never listed.
             job_id, run_id = self.store.new_id(), self.store.new_id()
             run = Run(run_id, job_id, "SUBMIT_RUN", payload.run_name, settings, self.now_ms(), number_in_job=run_id)
-            run.token = payload.idempotency_token
+            run.token = payload.idempotency_token or None
             run.job_parameters = payloads.resolved_job_parameters(settings, {})
             return self._begin(run, {task["task_key"] for task in run.tasks}, Phase.PENDING)
 
@@ -255,7 +255,7 @@ class Engine:
                 raise invalid(f"Job {job.id} has no tasks to run.")
             run = Run(self.store.new_id(), job.id, "JOB_RUN", job.name, job.settings, self.now_ms(), trigger)
             run.number_in_job = run.id
-            run.token = request.idempotency_token
+            run.token = request.idempotency_token or None
             run.job_parameters = payloads.resolved_job_parameters(job.settings, request.job_parameters)
             if request.python_params is not None:
                 run.overriding["python_params"] = request.python_params
@@ -559,7 +559,7 @@ class Engine:
             spec = job_spec(argv, launch.timeout_seconds, self.limits.grace_seconds, nice)
             if not self.standby.becomes(self.process(attempt), spec, environment):
                 self.process(attempt).launch(spec, environment)
-        except (compute.LaunchError, OSError, ValueError) as error:
+        except Exception as error:  # whatever it is: else its end is that of a process that was killed
             message = (
                 str(error) if isinstance(error, compute.LaunchError) else f"The job could not be started: {error}."
             )

@@ -44,6 +44,11 @@ class Dependency(Payload):
     task_key: TaskKey
 
 
+class Cluster(Payload):
+    spark_conf: dict[str, str] = {}
+    spark_env_vars: dict[str, str] = {}
+
+
 class Task(Payload):
     task_key: TaskKey
     depends_on: list[Dependency] = []
@@ -52,7 +57,7 @@ class Task(Payload):
     environment_key: str | None = None
     job_cluster_key: str | None = None
     existing_cluster_id: str | None = None
-    new_cluster: dict[str, Any] | None = None
+    new_cluster: Cluster | None = None
     timeout_seconds: NonNegative = 0
     max_retries: Annotated[Int64, Ge(-1)] = 0
     min_retry_interval_millis: NonNegative = 0
@@ -75,7 +80,7 @@ class Task(Payload):
 
 class JobCluster(Payload):
     job_cluster_key: str
-    new_cluster: dict[str, Any]
+    new_cluster: Cluster
 
 
 class Environment(Payload):

@@ -158,6 +158,26 @@ def test_what_a_job_left_on_spark_is_ended_by_a_later_server_until_spark_confirm
     third.store.connection.close()
 
 
+def test_whatever_keeps_a_task_from_its_start_is_told_and_keeps_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(Home(tmp_path, free_port_base()), Limits(), lambda session: True)
+    (tmp_path / "dbfs").mkdir()
+    (tmp_path / "dbfs" / "a.py").touch()
+    python = {"python_file": "dbfs:/a.py"}
+    settings = {"tasks": [{"task_key": key, "spark_python_task": python} for key in "ab"]}
+    run = engine.submit(payloads.parse(payloads.Submit, settings), settings)
+
+    def breaks(*_: object) -> None:
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr(engine.standby, "becomes", breaks)
+    engine.turn()
+    told = [(attempt.phase, attempt.message) for attempt in engine.attempts(run.id)]
+    assert told == [(Phase.INTERNAL_ERROR, "The job could not be started: 'unforeseen'.")] * 2
+    engine.store.connection.close()
+
+
 def test_serverless_tasks_wait_for_a_free_slot(own_server: Server, tmp_path: Path) -> None:
     first = own_server.submit(own_server.task("wait", str(tmp_path), "0", serverless=True))
     until(lambda: own_server.logs(first))

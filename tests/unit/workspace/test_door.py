@@ -140,6 +140,15 @@ def test_a_run_that_is_being_cancelled_still_counts(api: TestClient, settings: d
     assert api.get(f"{JOBS}/runs/get", params=second).json()["state"]["life_cycle_state"] == expected
 
 
+@pytest.mark.parametrize("verb", ["runs/submit", "run-now"])
+def test_an_empty_idempotency_token_is_none(api: TestClient, verb: str) -> None:
+    job = api.post(f"{JOBS}/create", json=run(name="j", max_concurrent_runs=2)).json()
+    body = run(idempotency_token="", **job)
+    answers = [api.post(f"{JOBS}/{verb}", json=body) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json() != answers[1].json()
+
+
 def inside(api: TestClient) -> httpx.AsyncClient:
     """A client in the application's own loop, for many requests at once."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(api.app), base_url="http://test", headers=api.headers)

@@ -29,7 +29,7 @@ def test_what_the_server_does_not_act_on_is_kept() -> None:
         "tags": {"owner": "data"},
         "schedule": {"quartz_cron_expression": "0 0 * * * ?", "timezone_id": "UTC"},
         "email_notifications": {"on_failure": ["a@b.c"]},
-        "tasks": [task(description="d", libraries=[{"whl": "x.whl"}])],
+        "tasks": [task(description="d", libraries=[{"whl": "x.whl"}], new_cluster={"num_workers": 2, "spark_conf": {}})],
     }
     assert payloads.parse(payloads.JobSettings, given).kept() == given
 
@@ -46,6 +46,8 @@ def test_what_the_server_does_not_act_on_is_kept() -> None:
         ({"tasks": [task(environment_key="e")]}, "environments has no 'e'"),
         ({"tasks": [task(job_cluster_key="c")]}, "job_clusters has no 'c'"),
         ({"tasks": [task(new_cluster={}, existing_cluster_id="x")]}, "give one of"),
+        ({"tasks": [task(new_cluster={"spark_conf": ["a"]})]}, "spark_conf"),
+        ({"tasks": [task(new_cluster={"spark_env_vars": {"A": {}}})]}, "spark_env_vars"),
         ({"tasks": [task(max_retries=-2)]}, "max_retries"),
         ({"tasks": [task(timeout_seconds="soon")]}, "timeout_seconds"),
         ({"tasks": [task(run_if="MAYBE")]}, "run_if"),
