@@ -192,7 +192,11 @@ def latest(attempts: list[Attempt]) -> dict[str, Attempt]:
 
 
 def gate(run_if: str, results: list[Result]) -> Ending | None:
-    """None when a task may start after upstream `results`, else how it ends without having started."""
+    """None when a task may start after upstream `results`, else how it ends without having started.
+
+    A task whose upstream is all excluded is excluded, whatever its condition; one that handles failures also handles
+    cancellations (docs.databricks.com/jobs/run-if).
+    """
     if not results:
         return None
     failed = [r for r in results if r in FAILURES]
@@ -203,11 +207,12 @@ def gate(run_if: str, results: list[Result]) -> Ending | None:
         RunIf.AT_LEAST_ONE_SUCCESS: bool(succeeded),
         RunIf.NONE_FAILED: not failed and not cancelled and bool(succeeded),
         RunIf.ALL_DONE: True,
-        RunIf.AT_LEAST_ONE_FAILED: bool(failed),
-        RunIf.ALL_FAILED: len(failed) == len(results),
+        RunIf.AT_LEAST_ONE_FAILED: bool(failed or cancelled),
+        RunIf.ALL_FAILED: len(failed) + len(cancelled) == len(results),
     }
     condition = RunIf(run_if)
-    if open_for[condition]:
+    all_excluded = all(result is Result.EXCLUDED for result in results)
+    if open_for[condition] and not all_excluded:
         return None
     if condition in (RunIf.AT_LEAST_ONE_FAILED, RunIf.ALL_FAILED):
         result = Result.EXCLUDED
@@ -222,6 +227,8 @@ def gate(run_if: str, results: list[Result]) -> Ending | None:
         Result.UPSTREAM_CANCELED: "an upstream task was cancelled",
         Result.EXCLUDED: f"the condition {condition} on its upstream tasks was not met",
     }[result]
+    if all_excluded:
+        reason = "all its upstream tasks were excluded"
     return Ending(Phase.SKIPPED, result, "SKIPPED", f"Not run: {reason}.")
 
 

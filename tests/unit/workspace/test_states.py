@@ -34,9 +34,13 @@ def attempt(key: str = "a", result: Result | None = None, **fields: Any) -> Atte
         ("NONE_FAILED", [S, F], UF),
         ("NONE_FAILED", [S, UC], UC),
         ("ALL_DONE", [F, C, X], None),
+        ("ALL_DONE", [X, X], X),
         ("AT_LEAST_ONE_FAILED", [S, F], None),
+        ("AT_LEAST_ONE_FAILED", [S, C], None),
         ("AT_LEAST_ONE_FAILED", [S, S], X),
         ("ALL_FAILED", [F, T], None),
+        ("ALL_FAILED", [F, C, UC], None),
+        ("ALL_FAILED", [X, X], X),
         ("ALL_FAILED", [F, S], X),
     ],
 )
