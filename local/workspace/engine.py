@@ -277,7 +277,8 @@ class Engine:
                     verdict.code,
                     verdict.message,
                 )
-                run.start_ms = run.end_ms = run.created_ms
+                run.start_ms = run.end_ms = now = run.created_ms
+                run.repairs = [Repair(0, now, [], now, run.phase, run.result, run.message, run.code)]
                 self.store.save_run(run)
                 return run
             return self._begin(run, keys or {task["task_key"] for task in run.tasks}, verdict)

@@ -18,6 +18,10 @@ from local.workspace.store import Job, RunFilter
 USER = "fitness@localhost"
 ARRAY_PAGE = 100  # Databricks returns at most so many tasks of a run or job at once
 OUTPUT_BYTES = 5 * 1024 * 1024 // 16
+QUEUED_BY = {
+    "MAX_CONCURRENT_RUNS_REACHED": "Waiting for a run of the job to end.",
+    "ACTIVE_RUNS_LIMIT_REACHED": "Waiting for a free slot.",
+}
 
 
 # ---- what the API says about runs (pure)
@@ -40,9 +44,7 @@ def status_block(phase: Phase, result: Result | None, code: str, message: str) -
     if result is None:
         block: dict[str, Any] = {"state": {Phase.WAITING_FOR_RETRY: "WAITING"}.get(phase, phase.value)}
         if phase is Phase.QUEUED:
-            queued = message or "Waiting for a free slot."
-            limit = "MAX_CONCURRENT_RUNS_REACHED" if message else "ACTIVE_RUN_JOB_TASKS_LIMIT_REACHED"
-            block["queue_details"] = {"code": limit, "message": queued}
+            block["queue_details"] = {"code": code, "message": QUEUED_BY[code]}
         return block
     kind = "INTERNAL_ERROR" if phase is Phase.INTERNAL_ERROR and code == "INTERNAL_ERROR" else "CLIENT_ERROR"
     if result in (Result.SUCCESS, Result.SUCCESS_WITH_FAILURES):
@@ -51,10 +53,13 @@ def status_block(phase: Phase, result: Result | None, code: str, message: str) -
 
 
 def blocks(one: Run | Attempt | Repair, stop: Stop | None = None) -> dict[str, Any]:
-    message = one.message
+    code = one.code
+    if one.phase is Phase.QUEUED:
+        of_job = isinstance(one, Run) and not one.start_ms
+        code = "MAX_CONCURRENT_RUNS_REACHED" if of_job else "ACTIVE_RUNS_LIMIT_REACHED"
     return {
-        "state": state_block(one.phase, one.result, message, stop),
-        "status": status_block(one.phase, one.result, one.code, message),
+        "state": state_block(one.phase, one.result, one.message, stop),
+        "status": status_block(one.phase, one.result, code, one.message),
     }
 
 

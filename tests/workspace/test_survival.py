@@ -183,6 +183,9 @@ def test_serverless_tasks_wait_for_a_free_slot(own_server: Server, tmp_path: Pat
     until(lambda: own_server.logs(first))
     second = own_server.submit(own_server.task("wait", str(tmp_path), "0", serverless=True))
     until(lambda: own_server.state(second)[0] == "QUEUED")
+    status = own_server.run(second).status
+    assert status and status.queue_details and status.queue_details.code
+    assert status.queue_details.code is jobs.QueueDetailsCodeCode.ACTIVE_RUNS_LIMIT_REACHED
     (tmp_path / "go").touch()
     assert own_server.end_state(first) == own_server.end_state(second) == ("TERMINATED", "SUCCESS")
 

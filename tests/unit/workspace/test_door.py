@@ -140,6 +140,16 @@ def test_a_run_that_is_being_cancelled_still_counts(api: TestClient, settings: d
     assert api.get(f"{JOBS}/runs/get", params=second).json()["state"]["life_cycle_state"] == expected
 
 
+def test_a_run_that_was_skipped_or_waits_for_its_job_says_so(api: TestClient) -> None:
+    job = api.post(f"{JOBS}/create", json=run(name="j")).json()
+    bodies = [job, job, {**job, "queue": {"enabled": True}}]
+    made = [api.post(f"{JOBS}/run-now", json=body).json() | {"include_history": True} for body in bodies]
+    _, skipped, queued = [api.get(f"{JOBS}/runs/get", params=one).json() for one in made]
+    [original] = skipped["repair_history"]
+    assert (original["type"], original["state"]) == ("ORIGINAL", skipped["state"])
+    assert queued["status"]["queue_details"]["code"] == "MAX_CONCURRENT_RUNS_REACHED"
+
+
 @pytest.mark.parametrize("verb", ["runs/submit", "run-now"])
 def test_an_empty_idempotency_token_is_none(api: TestClient, verb: str) -> None:
     job = api.post(f"{JOBS}/create", json=run(name="j", max_concurrent_runs=2)).json()
