@@ -246,11 +246,12 @@ def routes(engine: Engine, base_url: str) -> APIRouter:
     @route("POST", "/update")
     def update(given: Arguments) -> dict[str, Any]:
         change = parse(payloads.UpdateJob, given)
-        settings = engine.job(change.job_id).settings
-        for field in change.fields_to_remove:
-            settings = without(settings, field)
-        merged = updated(settings, change.new_settings)
-        engine.save_settings(change.job_id, parse(payloads.JobSettings, merged).kept())
+        with engine.lock:  # from the reading to the writing: another update comes before or after, not between
+            settings = engine.job(change.job_id).settings
+            for field in change.fields_to_remove:
+                settings = without(settings, field)
+            merged = updated(settings, change.new_settings)
+            engine.save_settings(change.job_id, parse(payloads.JobSettings, merged).kept())
         return {}
 
     @route("POST", "/reset")

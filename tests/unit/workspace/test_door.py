@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from local.home import Home
-from local.workspace import sql_api
+from local.workspace import jobs_api, sql_api
 from local.workspace.engine import Limits
 from local.workspace.server import application
 
@@ -157,6 +157,26 @@ def test_an_empty_idempotency_token_is_none(api: TestClient, verb: str) -> None:
     answers = [api.post(f"{JOBS}/{verb}", json=body) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[0].json() != answers[1].json()
+
+
+def test_of_two_updates_at_once_none_is_lost(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = api.post(f"{JOBS}/create", json=run(name="j")).json()
+    original = jobs_api.updated
+    other = threading.Thread(
+        target=api.post, args=(f"{JOBS}/update",), kwargs={"json": {**job, "new_settings": {"name": "k"}}}
+    )
+
+    def updated(settings: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+        if "tags" in change:
+            other.start()
+            other.join(1)  # as far as it comes
+        return original(settings, change)
+
+    monkeypatch.setattr(jobs_api, "updated", updated)
+    api.post(f"{JOBS}/update", json={**job, "new_settings": {"tags": {"a": "b"}}})
+    other.join()
+    settings = api.get(f"{JOBS}/get", params=job).json()["settings"]
+    assert (settings["name"], settings["tags"]) == ("k", {"a": "b"})
 
 
 def inside(api: TestClient) -> httpx.AsyncClient:
