@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlencode
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from local.home import Home
 from local.workspace import jobs_api, pages, platform_api, sql_api
@@ -25,7 +26,32 @@ from local.workspace.warehouse import Warehouse
 log = logging.getLogger("workspace")
 
 MAX_BODY_BYTES = 20 * 1024 * 1024
+MAX_LOGIN_BYTES = 16 * 1024  # anybody may send one
 OPEN_PATHS = ("/healthz", "/login", "/static/", "/.well-known/")
+
+
+def body_limit(path: str) -> int:
+    return MAX_LOGIN_BYTES if path == "/login" else MAX_BODY_BYTES
+
+
+class CountedBody:
+    """Refuses a body that grows beyond its limit without having said how long it is."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > body_limit(scope["path"]):
+                raise HTTPException(413)
+            return message
+
+        await self.app(scope, counted if scope["type"] == "http" else receive, send)
 
 
 def application(home: Home, token: str, limits: Limits) -> FastAPI:
@@ -42,6 +68,8 @@ def application(home: Home, token: str, limits: Limits) -> FastAPI:
 
     app = FastAPI(title="Fitness workspace", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
+    app.add_middleware(CountedBody)  # first, so inside: only from there the refusal becomes an answer
+
     @app.middleware("http")
     async def let_in(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         path = request.url.path
@@ -51,9 +79,13 @@ def application(home: Home, token: str, limits: Limits) -> FastAPI:
             if not gate.has_cookie(request):
                 return RedirectResponse(_login_for(request), 303)
         length = request.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
-            return refusal(413, "REQUEST_LIMIT_EXCEEDED", f"A request may have {MAX_BODY_BYTES} bytes.")
+        if not length.isdecimal() or int(length) > body_limit(path):
+            return too_long(path)
         return await call_next(request)
+
+    @app.exception_handler(413)
+    async def grown_too_long(request: Request, error: Exception) -> Response:
+        return too_long(request.url.path)
 
     @app.exception_handler(ApiError)
     async def refused(request: Request, error: ApiError) -> Response:
@@ -98,6 +130,10 @@ def _login_for(request: Request) -> str:
     token = {"token": query.pop("token")} if "token" in query else {}
     back = request.url.path + (f"?{urlencode(query)}" if query else "")
     return f"/login?{urlencode({'next': back, **token})}"
+
+
+def too_long(path: str) -> Response:
+    return refusal(413, "REQUEST_LIMIT_EXCEEDED", f"A request to {path} may have {body_limit(path)} bytes.")
 
 
 def refusal(status: int, error_code: str, message: str) -> Response:

@@ -179,6 +179,19 @@ def test_of_two_updates_at_once_none_is_lost(api: TestClient, monkeypatch: pytes
     assert (settings["name"], settings["tags"]) == ("k", {"a": "b"})
 
 
+@pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "with its length"])
+@pytest.mark.parametrize(("path", "limit"), [("/login", 16 * 1024), (f"{JOBS}/create", 20 * 1024 * 1024)])
+def test_a_body_is_refused_when_it_is_too_long_whether_or_not_it_says_so(
+    api: TestClient, path: str, limit: int, chunked: bool
+) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded" if path == "/login" else "application/json"}
+    for size, allowed in ((limit, True), (limit + 1, False)):
+        body = b"a=" + b"b" * (size - 2)
+        answer = api.post(path, content=iter([body]) if chunked else body, headers=headers)
+        assert (answer.status_code != 413) == allowed
+    assert answer.json()["error_code"] == "REQUEST_LIMIT_EXCEEDED"
+
+
 def inside(api: TestClient) -> httpx.AsyncClient:
     """A client in the application's own loop, for many requests at once."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(api.app), base_url="http://test", headers=api.headers)

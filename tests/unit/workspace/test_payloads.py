@@ -29,7 +29,9 @@ def test_what_the_server_does_not_act_on_is_kept() -> None:
         "tags": {"owner": "data"},
         "schedule": {"quartz_cron_expression": "0 0 * * * ?", "timezone_id": "UTC"},
         "email_notifications": {"on_failure": ["a@b.c"]},
-        "tasks": [task(description="d", libraries=[{"whl": "x.whl"}], new_cluster={"num_workers": 2, "spark_conf": {}})],
+        "tasks": [
+            task(description="d", libraries=[{"whl": "x.whl"}], new_cluster={"num_workers": 2, "spark_conf": {}})
+        ],
     }
     assert payloads.parse(payloads.JobSettings, given).kept() == given
 
