@@ -102,6 +102,9 @@ class Engine:
                 for attempt in self.store.attempts(run.id):
                     self._adopt(attempt)
             self.standby.adopt()
+            for folder in (self.folder / "attempts").glob("[0-9]*"):
+                if self.store.attempt(int(folder.name)) is None:  # its server died between forgetting and removing it
+                    self._remove_attempt_files(int(folder.name))
         self.thread.start()
         self.to_release.set()
         self.cleaner.start()

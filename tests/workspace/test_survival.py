@@ -158,6 +158,18 @@ def test_what_a_job_left_on_spark_is_ended_by_a_later_server_until_spark_confirm
     third.store.connection.close()
 
 
+def test_what_a_server_forgot_but_did_not_remove_is_removed_by_the_next(tmp_path: Path) -> None:
+    engine = Engine(Home(tmp_path, free_port_base()), Limits(), lambda session: True)
+    settings = {"tasks": [{"task_key": "a", "spark_python_task": {"python_file": "dbfs:/a.py"}}]}
+    run = engine.submit(payloads.parse(payloads.Submit, settings), settings)
+    [known] = [str(attempt.id) for attempt in engine.attempts(run.id)]
+    for attempt in (known, "77"):
+        (engine.folder / "attempts" / attempt / "0").mkdir(parents=True)
+    engine.start()
+    engine.stop()
+    assert [folder.name for folder in (engine.folder / "attempts").iterdir()] == [known]
+
+
 def test_whatever_keeps_a_task_from_its_start_is_told_and_keeps_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
