@@ -16,6 +16,7 @@ import httpx
 from local.home import REPO, Home
 from local.services.part import base_environment, reason
 from local.services.supervisor import leftovers
+from local.workspace.store import launches_of
 
 NAME = "bpm_stream"
 JOB_FILE = "spark_jobs/streaming/bpm.py"
@@ -67,9 +68,14 @@ def state(home: Home) -> dict[str, Any]:
 
 def log_file(home: Home) -> Path | None:
     """The log of its newest attempt, which the workspace keeps; None when it never ran."""
-    specs = (home.path / "workspace" / "attempts").glob("*/*/spec.json")
-    newest = sorted(specs, key=lambda spec: spec.stat().st_mtime, reverse=True)
-    return next((spec.with_name("log") for spec in newest if JOB_FILE in spec.read_text()), None)
+    from include.settings import load
+    from include.stream.job import job_name
+
+    workspace = home.path / "workspace"
+    name = job_name(load("local", home.environment))
+    launches = launches_of(workspace / "workspace.db", name)
+    folders = (workspace / "attempts" / str(attempt) / str(launch) for attempt, launch in launches)
+    return next((folder / "log" for folder in folders if (folder / "spec.json").exists()), None)
 
 
 @contextmanager

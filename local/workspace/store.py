@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -242,3 +242,16 @@ def _run(body: str) -> Run:
     for repair in run.repairs:
         repair.phase, repair.result = Phase(repair.phase), _result(repair.result)
     return run
+
+
+def launches_of(file: Path, job_name: str) -> list[tuple[int, int]]:
+    """Attempt and launch of all attempts of a job, newest first, for whoever is not the server; empty without it."""
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return connection.execute(
+                "SELECT attempts.id, attempts.body ->> 'launch' FROM jobs JOIN runs ON runs.job_id = jobs.id"
+                " JOIN attempts ON attempts.run_id = runs.id WHERE jobs.name = ? ORDER BY attempts.id DESC",
+                (job_name,),
+            ).fetchall()
+    except sqlite3.OperationalError:
+        return []

@@ -26,11 +26,13 @@ from typer.testing import CliRunner
 
 from local import cli, jars
 from local.home import MARK, Home
-from local.services import airflow, connect, hadoop_defaults, java, kafka, spark, spark_archive, stack
+from local.services import airflow, connect, hadoop_defaults, java, kafka, spark, spark_archive, stack, stream
 from local.services.part import Launch, Part, PartFailed, base_environment, get
 from local.services.parts import PARTS, STOP_ORDER
 from local.services.supervisor import Supervisor, configuration, leftovers, port_owner, sweep
 from local.services.watch import Sight, stuck
+from local.workspace.states import Attempt, Run
+from local.workspace.store import Job, Store
 from tests.ports import free_port_base
 
 
@@ -325,6 +327,26 @@ WELL = Sight(NOW - 1000)
 def test_only_what_hangs_is_restarted(base: Sight | None, top: Sight, expected: list[str]) -> None:
     seen = {"top": top} | ({"base": base} if base else {})
     assert stuck(TWO, seen, NOW) == expected
+
+
+def test_the_streams_log_is_that_of_its_newest_attempt_that_was_started(home: Home) -> None:
+    assert stream.log_file(home) is None
+    workspace = home.path / "workspace"
+    workspace.mkdir(parents=True)
+    store = Store(workspace / "workspace.db")
+    for job_id, name in ((1, "fitness bpm stream (local)"), (2, "other")):
+        store.save_job(Job(job_id, 0, {"name": name}))
+        store.save_run(Run(10 * job_id, job_id, "JOB_RUN", name, {}, 0))
+    for attempt_id, run_id, launch in ((101, 10, 0), (102, 10, 1), (103, 20, 0), (104, 10, 0)):
+        store.save_attempt(Attempt(attempt_id, run_id, "a", 0, launch=launch))
+        if attempt_id != 104:  # waits for its turn
+            folder = workspace / "attempts" / str(attempt_id) / str(launch)
+            folder.mkdir(parents=True)
+            (folder / "spec.json").touch()  # need not be read
+    log = workspace / "attempts" / "102" / "1" / "log"
+    assert stream.log_file(home) == log
+    store.connection.close()
+    assert stream.log_file(home) == log
 
 
 def test_a_stack_that_was_never_up_is_told_as_stopped_and_nothing_is_made(home: Home) -> None:
