@@ -63,7 +63,7 @@ def _places(
     """The places to look at; None for all."""
     bronze = intake.source
     if view.rebuild:
-        days = view.on_days(F.col(TIMES[bronze]))
+        days = view.on_days(F.col(TIMES.get(bronze, "event_date")))  # messages by their arrival
         return Slice.of(_refused(intake, view.at(bronze, read).where(where).where(days)).select(*_place_of(intake)))
     if audited is None or not set(marks.values()) <= audited.source_versions.keys():
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ from pyspark.sql import SparkSession
 from spark_jobs.quality import periods
 from spark_jobs.quality.reconciliation import DefectsFound
 from tests.spark.healthy import fill, reading, stream, world
-from tests.spark.pipeline import Pipeline
+from tests.spark.pipeline import NOW, Pipeline
 
 # Of each table: how the row of a member is found, and a column to change. No member of a group lies beneath another's:
 # what is planted in a source makes the rows above it pending.
@@ -144,6 +145,11 @@ def test_a_reading_that_neither_silver_nor_quarantine_has_is_missed(lake: Pipeli
     found = {row["what"]: row for row in reconcile(lake, "--full") if row["scope"] == "bpm"}
     of_records = found["bronze = accepted + duplicate + quarantined"]
     assert (of_records["missing"], of_records["changed"]) == (5, 1)
+
+
+def test_some_days_are_compared(lake: Pipeline) -> None:
+    days = [str((NOW + timedelta(days=number)).date()) for number in (-1, 1)]
+    assert reconcile(lake, "--from-date", days[0], "--to-date", days[1]) == []
 
 
 def test_periods_that_overlap_or_leave_a_gap_are_wrong(spark: SparkSession) -> None:
