@@ -44,11 +44,12 @@ def audit(view: Pinned, patience: float, audited: LastRun | None) -> tuple[list[
     bronze = view.table(MULTIPLEX).where(F.col("topic") == TOPIC)
     held = _changed(view, read.get(f"{QUARANTINE}:{TOPIC}"), QUARANTINE, f"topic = '{TOPIC}'")
     places = EVERYTHING if held is None else Slice.of(held.select(*RECORD))
-    arrived = bronze.where(extent.arrived)
+    has_arrived = extent.arrived
     if view.rebuild and not view.rebuild.full:
-        arrived = bronze.where(view.on_days(F.col("event_date")))
-    elif not (places.is_everything or places.is_nothing):
-        arrived = arrived.union(places.among(bronze.where(~extent.arrived), *RECORD))
+        has_arrived = view.on_days(F.col("event_date"))
+    arrived = bronze.where(has_arrived)
+    if not (places.is_everything or places.is_nothing):
+        arrived = arrived.union(places.among(bronze.where(~has_arrived), *RECORD))
     with job.kept(_judged(view, readings.parsed(arrived), extent)) as judged:
         said = _changed(view, read.get(HEART_RATE), HEART_RATE, "TRUE")
         findings = [
