@@ -9,7 +9,8 @@ Nothing is changed. Each job looks at what is new since its last good run and ap
 - `lateness` writes `ops.lateness` (how late records came), `ops.late_changes` (which gold rows that changed) and
   `ops.unknown_fields` (fields in messages that nobody reads).
 
-Rows that their own job has not read yet are *pending*, not wrong, so this may run at any time.
+Rows that their own job has not read yet, or that a batch of the stream has half written and not ended, are *pending*,
+not wrong, so this may run at any time.
 
 ## Why this schedule
 Often enough that a defect is known before many have seen it, seldom enough to cost little. What is new is looked at;

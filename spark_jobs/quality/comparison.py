@@ -35,7 +35,8 @@ DEFECTS = (Kind.MISSING, Kind.UNEXPECTED, Kind.DOUBLED, Kind.CHANGED)
 @dataclass(frozen=True)
 class Finding:
     """What one comparison found. Counts are rows; of doubled rows those beyond the first. `pending`: rows that differ
-    because the job that would make them equal has not read what is new; no defect."""
+    because the job that would make them equal has not read what is new, or a batch of the stream has not ended; no
+    defect."""
 
     what: str
     scope: str

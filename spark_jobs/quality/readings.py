@@ -3,7 +3,8 @@ readings against gold.bpm_trends.
 
 The stream writes the tables of a batch side by side, without a common commit. So of bronze only records are judged
 that the stream has said to be done with (`ops.stream_progress`), and what differs in the other tables is looked at
-again, at their latest versions, until it no longer differs or a batch would have ended long since.
+again, at their latest versions, until it no longer differs or a batch would have ended long since. It is a defect if
+the stream has ended a batch meanwhile; a batch that hangs or has died leaves it pending, for the next run to look at.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 
 from pyspark.sql import DataFrame
@@ -22,7 +23,7 @@ from spark_jobs.gold import bpm_trends
 from spark_jobs.gold.bpm_trends import MINUTE
 from spark_jobs.job import LastRun
 from spark_jobs.quality.comparison import SAMPLES, Finding, Kind, compared, finding
-from spark_jobs.quality.pinned import Pinned
+from spark_jobs.quality.pinned import PROGRESS, Pinned
 from spark_jobs.quality.refused import RECORD, standing
 from spark_jobs.quarantine import QUARANTINE
 from spark_jobs.silver.heart_rate import READING, TOPIC, Offsets, accepted, first_to_arrive, mark, offsets
@@ -32,6 +33,7 @@ from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, TRENDS
 
 ONE_HOUR = timedelta(hours=1)
 PAUSE_SECONDS = 5.0
+OPEN_BATCH = "the stream has ended no batch since"
 
 
 def audit(view: Pinned, patience: float, audited: LastRun | None) -> tuple[list[Finding], dict[str, int]]:
@@ -43,17 +45,20 @@ def audit(view: Pinned, patience: float, audited: LastRun | None) -> tuple[list[
     looked_at[f"{QUARANTINE}:{TOPIC}"] = view.pins[QUARANTINE]
     bronze = view.table(MULTIPLEX).where(F.col("topic") == TOPIC)
     held = _changed(view, read.get(f"{QUARANTINE}:{TOPIC}"), QUARANTINE, f"topic = '{TOPIC}'")
-    places = EVERYTHING if held is None else Slice.of(held.select(*RECORD))
     has_arrived = extent.arrived
     if view.rebuild and not view.rebuild.full:
         has_arrived = view.on_days(F.col("event_date"))
+    elif held is not None:  # and what was refused before the stream was done with it
+        refused = view.table(QUARANTINE).where(F.col("topic") == TOPIC).where(has_arrived)
+        held = held.select(*RECORD).union(refused.select(*RECORD))
+    places = EVERYTHING if held is None else Slice.of(held.select(*RECORD))
     arrived = bronze.where(has_arrived)
     if not (places.is_everything or places.is_nothing):
         arrived = arrived.union(places.among(bronze.where(~has_arrived), *RECORD))
     with job.kept(_judged(view, readings.parsed(arrived), extent)) as judged:
         said = _changed(view, read.get(HEART_RATE), HEART_RATE, "TRUE")
         findings = [
-            _records(view, judged, places),
+            _records(view, judged, places, extent),
             lasting(
                 lambda now, keys: _readings(now, keys, extent),
                 view,
@@ -62,7 +67,10 @@ def audit(view: Pinned, patience: float, audited: LastRun | None) -> tuple[list[
                 patience,
             ),
         ]
-    return [*findings, lasting(_trends, view, _minutes(view, read, said), (TRENDS, MINUTE), patience)], looked_at
+    findings.append(lasting(_trends, view, _minutes(view, read, said), (TRENDS, MINUTE), patience))
+    if any(it.detail == OPEN_BATCH for it in findings):  # the next run begins where this one did
+        looked_at = {name: number for name, number in read.items() if name in looked_at}
+    return findings, looked_at
 
 
 def lasting(
@@ -72,20 +80,31 @@ def lasting(
     table: tuple[str, tuple[str, ...]],
     patience: float,
 ) -> Finding:
-    """What differs and goes on differing. `look`: compares the rows of some keys; `table`: its name and its key."""
+    """What differs and goes on differing, though the batch has ended that may have been under way at the first look.
+
+    `look`: compares the rows of some keys; `table`: its name and its key."""
     name, key = table
     what = "readings computed anew"
     if keys.is_nothing:
         return Finding(what, name)
-    deadline = time.monotonic() + patience
+    deadline, looked_last = time.monotonic() + patience, datetime.now(UTC)
     comparison = look(view, keys)
     first = found = finding(what, name, comparison, key)
     now = replace(view, pins={table: number for table, number in view.pins.items() if table.startswith("ops.")})
     while found.defects and time.monotonic() < deadline:
         time.sleep(min(PAUSE_SECONDS, patience))
+        looked_last = datetime.now(UTC)
         comparison = look(now, Slice.of(comparison.where(F.col("kind") != Kind.SAME).select(*key)))
         found = finding(what, name, comparison, key)
+    if found.defects and not _has_ended_a_batch(view, looked_last):
+        return Finding(what, name, first.expected, first.found, pending=first.defects, detail=OPEN_BATCH)
     return replace(found, expected=first.expected, found=first.found, pending=first.defects - found.defects)
+
+
+def _has_ended_a_batch(view: Pinned, before: datetime) -> bool:
+    """Whether the stream has ended a batch since the tables were pinned, as far as it has said so by now."""
+    said = view.spark.table(view.path(PROGRESS)).where("rows_in > 0")  # without records it tells of no batch that ended
+    return not said.where((F.col("ended_at") > F.lit(view.clock)) & (F.col("ended_at") < F.lit(before))).isEmpty()
 
 
 def _changed(view: Pinned, read: int | None, table: str, where: str) -> DataFrame | None:
@@ -121,7 +140,7 @@ def _judged(view: Pinned, records: DataFrame, extent: Offsets) -> DataFrame:
     )
 
 
-def _records(view: Pinned, judged: DataFrame, places: Slice) -> Finding:
+def _records(view: Pinned, judged: DataFrame, places: Slice, extent: Offsets) -> Finding:
     """Each record is in silver, or says again what is there, or is in quarantine once."""
     accepted, is_held = F.col("reason").isNull(), F.col("copies").isNotNull()
     conflicts = accepted & (F.col("bpm") != F.col("bpm_held"))
@@ -132,7 +151,8 @@ def _records(view: Pinned, judged: DataFrame, places: Slice) -> Finding:
         .when(~is_held & conflicts, str(Kind.CHANGED))
         .otherwise(str(Kind.SAME))
     )
-    of_none = places.among(standing(view, TOPIC).select(*RECORD), *RECORD).join(judged, list(RECORD), "left_anti")
+    refused = places.among(standing(view, TOPIC).where(extent.done).select(*RECORD), *RECORD)
+    of_none = refused.join(judged, list(RECORD), "left_anti")
     told = judged.where("is_done").select(*RECORD, kind.alias("kind"))
     told = told.union(of_none.withColumn("kind", F.lit(str(Kind.UNEXPECTED))))
     counts = {row["kind"]: row["count"] for row in told.groupBy("kind").count().toArrow().to_pylist()}

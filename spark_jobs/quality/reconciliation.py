@@ -25,7 +25,7 @@ from spark_jobs.quality.comparison import RECONCILIATION, Finding, write
 from spark_jobs.quality.pinned import made_of, pin
 
 NAME = "quality.reconciliation"
-STREAM_SECONDS = 90.0  # a batch of the stream that has begun has ended by then, or has been run again
+STREAM_SECONDS = 90.0  # by when a stream that goes on has ended a batch, and said so
 
 Audit = Callable[[LastRun | None], tuple[list[Finding], dict[str, int]]]
 logger = logging.getLogger("fitness")

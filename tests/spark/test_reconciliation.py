@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from spark_jobs.quality import periods
 from spark_jobs.quality.reconciliation import DefectsFound
@@ -73,18 +74,23 @@ def _version(lake: Pipeline, table: str) -> int:
     return int(lake.spark.sql(f"DESCRIBE HISTORY spark_catalog.{table} LIMIT 1").collect()[0]["version"])
 
 
-def reconcile(lake: Pipeline, *arguments: str) -> list[dict[str, Any]]:
-    """The defects that a run writes; it fails exactly if there is one."""
+def compare(lake: Pipeline, *arguments: str, now: datetime = NOW) -> list[dict[str, Any]]:
+    """What a run writes; it fails exactly if there is a defect. By default the stream has gone on since it began."""
     run_id = uuid4().hex
     try:
-        lake.run("quality.reconciliation", "--patience-seconds", "0", "--run-id", run_id, *arguments)
+        lake.run("quality.reconciliation", "--patience-seconds", "0", "--run-id", run_id, *arguments, now=now)
         failed = False
     except DefectsFound:
         failed = True
     found = [row for row in lake.rows("ops.reconciliation") if row["run_id"] == run_id]
     assert found
     assert failed == any(row["verdict"] == "defect" for row in found)
-    return [row for row in found if row["verdict"] == "defect"]
+    return found
+
+
+def reconcile(lake: Pipeline, *arguments: str) -> list[dict[str, Any]]:
+    """The defects that a run finds."""
+    return [row for row in compare(lake, *arguments) if row["verdict"] == "defect"]
 
 
 @pytest.mark.usefixtures("undone")
@@ -121,10 +127,32 @@ def test_planted_defects_are_found_and_named_and_nothing_else_is(lake: Pipeline)
 
 
 @pytest.mark.usefixtures("undone")
+def test_what_a_batch_has_half_written_is_pending_until_the_stream_has_gone_on(lake: Pipeline) -> None:
+    """Two tables of four have the rows of a batch; then another batch ends, and the rest is not there yet."""
+    assert reconcile(lake) == []
+    name = "spark_catalog.silver.heart_rate"
+    lake.spark.sql(f"INSERT INTO {name} VALUES (999, TIMESTAMP'2024-01-05 10:00:00Z', 60)").collect()
+    refused, offset = "spark_catalog.ops.quarantine", lake.offsets["bpm"]
+    one = lake.spark.table(refused).where("reason = 'conflicting_reading'").withColumn("offset", F.lit(offset))
+    one.writeTo(refused).append()
+    without_end = datetime.now(UTC) + timedelta(days=1)  # later than any batch has ended
+    for _ in range(2):
+        found = compare(lake, now=without_end)
+        assert [row for row in found if row["verdict"] == "defect"] == []
+        pending = {row["scope"]: row["pending"] for row in found if row["pending"]}
+        assert pending == {"silver.heart_rate": 1, "gold.bpm_trends": 1}
+
+    lake.offsets["bpm"] += 1  # the record that was refused is nowhere
+    stream(lake, [reading(2, 600, 70)], 1)
+    wrong = {row["scope"]: (row["missing"], row["unexpected"]) for row in reconcile(lake)}
+    assert wrong == {"bpm": (0, 1), "silver.heart_rate": (0, 1), "gold.bpm_trends": (1, 0)}
+
+
+@pytest.mark.usefixtures("undone")
 def test_what_jobs_have_not_read_yet_is_pending_and_then_checked(lake: Pipeline) -> None:
     assert reconcile(lake) == []
     lake.land(world(range(13, 16)))
-    stream(lake, [reading(13, second, 70) for second in range(1, 4)], 1)
+    stream(lake, [reading(13, second, 70) for second in range(1, 4)], 2)
     assert reconcile(lake) == []
     lake.run_all(jobs=("silver.users", "silver.user_devices", "silver.workout_events", "silver.workout_sessions"))
     assert reconcile(lake) == []
