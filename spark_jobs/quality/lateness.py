@@ -20,7 +20,9 @@ from pyspark.sql import functions as F
 
 from spark_jobs import job
 from spark_jobs.incremental import changes, is_gone
+from spark_jobs.job import LastRun
 from spark_jobs.messages import PROFILE, parse_profile_changes, parse_workouts
+from spark_jobs.slices import literal
 from spark_jobs.streaming import readings
 from spark_jobs.versions import judge_registrations, judge_visits
 
@@ -101,7 +103,7 @@ def look(run: job.Job) -> None:
         logger.warning("A change feed is gone; what came since the last look is not counted.")
         return
     for table, rows in told.items():
-        _append(run, table, rows)
+        _append(run, table, rows, news.last)
 
 
 def lateness(records: DataFrame, of: Arrivals) -> DataFrame:
@@ -156,10 +158,13 @@ def unknown_fields(records: DataFrame, of: Arrivals) -> DataFrame:
     )
 
 
-def _append(run: job.Job, table: str, rows: pa.Table) -> None:
-    """Append what was found, if anything."""
+def _append(run: job.Job, table: str, rows: pa.Table, last: LastRun | None) -> None:
+    """Append what was found, if anything, in place of what runs have appended that died since the last good one: they
+    looked at the same."""
     run.outcome.rows_out[table] = rows.num_rows
     if rows.num_rows:
+        since = "TRUE" if last is None else f"looked_at > {literal(last.clock)}"
+        run.spark.sql(f"DELETE FROM {run.path(table)} WHERE {since}").collect()  # noqa: S608 - names are ours
         said = {"run_id": F.lit(run.run_id), "looked_at": F.lit(run.clock)}
         columns = run.table(table).columns
         run.spark.createDataFrame(rows).withColumns(said).select(*columns).writeTo(f"{run.catalog}.{table}").append()

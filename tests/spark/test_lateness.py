@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
+import pytest
+
+from spark_jobs import job
 from tests.spark.healthy import MEMBERS, world
-from tests.spark.pipeline import ARRIVAL, Pipeline
+from tests.spark.pipeline import ARRIVAL, NOW, Pipeline
 
 UNKNOWN = b'{"user_id":7,"workout_id":1,"session_id":9,"action":"start","timestamp":1709373600,"mood":"good","DROP":1}'
 
@@ -33,6 +36,30 @@ def test_lateness_late_changes_and_unknown_fields(pipeline: Pipeline) -> None:
     before = len(pipeline.rows("ops.lateness"))
     pipeline.run("quality.lateness")
     assert len(pipeline.rows("ops.lateness")) == before, "nothing is counted twice"
+
+
+def test_what_a_run_wrote_before_it_was_killed_is_counted_once(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted() -> tuple[int, int]:
+        fields = (row["records"] for row in pipeline.rows("ops.unknown_fields") if row["field"] == "mood")
+        return sum(row["records"] for row in pipeline.rows("ops.lateness")), sum(fields)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for run in range(2):  # the first of all, and one that goes on from another
+        for attempt in range(2):
+            number = 2 * run + attempt
+            pipeline.produce("workout", [UNKNOWN.replace(b'"session_id":9', b'"session_id":%d' % number)])
+            with monkeypatch.context() as broken:
+                if attempt == 0:
+                    broken.setattr(job, "record", killed)
+                    with pytest.raises(KeyboardInterrupt):
+                        pipeline.run("quality.lateness", now=NOW + timedelta(hours=number))
+                else:
+                    pipeline.run("quality.lateness", now=NOW + timedelta(hours=number))
+            assert counted() == (number + 1, number + 1)
 
 
 def test_lateness_after_a_feed_is_gone_goes_on_without_what_it_cannot_count(pipeline: Pipeline) -> None:

@@ -11,8 +11,8 @@ CREATE TABLE IF NOT EXISTS ${table} (
 USING DELTA
 CLUSTER BY (changed_on)
 ${location}
-COMMENT 'Rows of gold about a day that changed after this day was over: what late data did. Append-only.'
+COMMENT 'Rows of gold about a day that changed after this day was over: what late data did. A run takes back what one that died has written.'
 TBLPROPERTIES (
   'delta.enableChangeDataFeed' = 'true',
-  'delta.appendOnly' = 'true'
+  'delta.appendOnly' = 'false'
 )

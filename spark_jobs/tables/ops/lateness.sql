@@ -13,8 +13,8 @@ CREATE TABLE IF NOT EXISTS ${table} (
 USING DELTA
 CLUSTER BY (arrival_day)
 ${location}
-COMMENT 'How late records arrived, by source and days; of one pair of days a row a run. Append-only.'
+COMMENT 'How late records arrived, by source and days; of one pair of days a row a run. A run takes back what one that died has written.'
 TBLPROPERTIES (
   'delta.enableChangeDataFeed' = 'true',
-  'delta.appendOnly' = 'true'
+  'delta.appendOnly' = 'false'
 )

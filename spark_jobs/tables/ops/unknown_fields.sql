@@ -9,8 +9,8 @@ CREATE TABLE IF NOT EXISTS ${table} (
 USING DELTA
 CLUSTER BY (topic)
 ${location}
-COMMENT 'Fields of accepted messages that no table has; their bytes are in bronze (docs/schema-changes.md). Append-only.'
+COMMENT 'Fields of accepted messages that no table has; their bytes are in bronze (docs/schema-changes.md). A run takes back what one that died has written.'
 TBLPROPERTIES (
   'delta.enableChangeDataFeed' = 'true',
-  'delta.appendOnly' = 'true'
+  'delta.appendOnly' = 'false'
 )
