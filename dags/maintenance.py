@@ -2,10 +2,10 @@
 # Maintenance: few files instead of many
 
 ## What flows
-Nothing: every table holds afterwards what it held before. Tables that batch jobs write have their small files packed
-(OPTIMIZE; the stream packs its own), and of all tables the files are deleted that nothing has referred to for a week
-(VACUUM). So a table can be read as it was up to a week ago, and a job that did not run for longer recomputes instead
-of following changes.
+Nothing: every table holds afterwards what it held before. Tables that batch jobs write, and of `bronze.kafka_multiplex`
+the topics that they write, have their small files packed (OPTIMIZE; the stream packs its own), and of all tables the
+files are deleted that nothing has referred to for a week (VACUUM). So a table can be read as it was up to a week ago,
+and a job that did not run for longer recomputes instead of following changes.
 
 ## Why this schedule
 When little else runs. A day without it costs some milliseconds a query.

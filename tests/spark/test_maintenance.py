@@ -49,6 +49,14 @@ def test_files_become_few_and_rows_stay(pipeline: Pipeline) -> None:
     assert pipeline.outcome("silver.users")["mode"] == "incremental", "it had read all that is gone"
 
 
+def test_of_the_multiplex_the_topics_are_packed_that_the_stream_does_not_pack(pipeline: Pipeline) -> None:
+    for topic in ("workout", "bpm") * 3:
+        pipeline.produce(topic, [b"{}"])
+    pipeline.run("ops.maintenance", "--many-files", "2")
+    held = pipeline.spark.table("spark_catalog.bronze.kafka_multiplex").inputFiles()
+    assert [sum(f"topic={topic}" in file for file in held) for topic in ("workout", "bpm")] == [1, 3]
+
+
 def test_in_a_packed_file_rows_of_a_device_lie_together(pipeline: Pipeline) -> None:
     """Whoever looks for a few devices reads a few groups of rows, whatever order the readings came in."""
     spark, table = pipeline.spark, "spark_catalog.silver.heart_rate"
