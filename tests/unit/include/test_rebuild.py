@@ -36,6 +36,8 @@ def test_the_job_is_told_what_was_asked_for(request_, arguments):
         ({"keys": [" "]}, "empty"),
         ({"full": True, "job": "silver.nothing"}, "no job 'silver.nothing'"),
         ({"full": True, "job": "ops.migrations"}, "no job 'ops.migrations'"),
+        ({"full": True, "job": "bronze.kafka_multiplex"}, "no job 'bronze.kafka_multiplex'"),
+        ({"full": True, "job": "quality.lateness"}, "no job 'quality.lateness'"),
         ({"full": True, "layer": "gold"}, "one of them"),
         ({"full": True, "job": None}, "one of them"),
         ({"keys": ["7"], "job": None, "layer": "silver"}, "different keys"),
@@ -43,7 +45,8 @@ def test_the_job_is_told_what_was_asked_for(request_, arguments):
     ],
     ids=[
         *("nothing", "two extents", "half a range", "backwards", "comma", "empty key", "unknown job"),
-        *("job of another DAG", "job and layer", "neither", "keys of a layer", "layer that is not computed"),
+        *("job of another DAG", "intake of topics", "count of lateness", "job and layer", "neither"),
+        *("keys of a layer", "layer that is not computed"),
     ],
 )
 def test_what_makes_no_sense_is_refused(request_, reason):
