@@ -19,7 +19,8 @@ its days from `from_date` and `to_date`, in one run: quicker than a backfill whe
 - **"No runs" or fewer than days**: a day that was backfilled before has its run; ask for all runs (`completed`).
 - **Runs stay queued**: the DAG is paused, or the backfill is; runs of a paused DAG wait, they are not lost.
 - **`silver` or `gold` waits long**: a layer runs one run at a time; this one queues (for ever while it is paused).
-- A backfill has no deadline. Stopping it halfway is safe; each table is merged in one commit.
+- A backfill has no deadline; a run by hand has that of its DAG, and pages when it takes longer: many days may.
+- Stopping either halfway is safe; each table is merged in one commit.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ computed from another one.
 | table | from |
 |---|---|
 | `users`, `user_devices` | `bronze.registrations` |
-| `user_profile`, `user_profile_history`, `workout_events` | `bronze.kafka_multiplex` |
+| `user_profile_changes`, `workout_events` | `bronze.kafka_multiplex` |
+| `user_profile`, `user_profile_history` | `user_profile_changes` |
 | `gym_visits` | `bronze.gym_visits`, `user_devices` |
 | `workout_sessions` | `workout_events`, and the clock: an open session is abandoned after 3 hours |
 | `workout_heart_rate` | `heart_rate`, `workout_sessions`, `user_devices` |
