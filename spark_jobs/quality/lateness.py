@@ -164,7 +164,8 @@ def _append(run: job.Job, table: str, rows: pa.Table, last: LastRun | None) -> N
     run.outcome.rows_out[table] = rows.num_rows
     if rows.num_rows:
         since = "TRUE" if last is None else f"looked_at > {literal(last.clock)}"
-        run.spark.sql(f"DELETE FROM {run.path(table)} WHERE {since}").collect()  # noqa: S608 - names are ours
+        if not run.table(table).where(since).isEmpty():
+            run.spark.sql(f"DELETE FROM {run.path(table)} WHERE {since}").collect()  # noqa: S608 - names are ours
         said = {"run_id": F.lit(run.run_id), "looked_at": F.lit(run.clock)}
         columns = run.table(table).columns
         run.spark.createDataFrame(rows).withColumns(said).select(*columns).writeTo(f"{run.catalog}.{table}").append()

@@ -4,11 +4,13 @@ readings against gold.bpm_trends.
 The stream writes the tables of a batch side by side, without a common commit. So of bronze only records are judged
 that the stream has said to be done with (`ops.stream_progress`), and what differs in the other tables is looked at
 again, at their latest versions, until it no longer differs or a batch would have ended long since. It is a defect if
-the stream has ended a batch meanwhile; a batch that hangs or has died leaves it pending, for the next run to look at.
+the stream has ended a batch meanwhile, or has nothing to read; a batch that hangs or has died leaves it pending, for
+the next run to look at.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -18,7 +20,7 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs import job
+from spark_jobs import job, kafka
 from spark_jobs.gold import bpm_trends
 from spark_jobs.gold.bpm_trends import MINUTE
 from spark_jobs.job import LastRun
@@ -33,7 +35,7 @@ from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, TRENDS
 
 ONE_HOUR = timedelta(hours=1)
 PAUSE_SECONDS = 5.0
-OPEN_BATCH = "the stream has ended no batch since"
+OPEN_BATCH = "the stream has more to read, and has ended no batch since"
 
 
 def audit(view: Pinned, patience: float, audited: LastRun | None) -> tuple[list[Finding], dict[str, int]]:
@@ -96,7 +98,7 @@ def lasting(
         looked_last = datetime.now(UTC)
         comparison = look(now, Slice.of(comparison.where(F.col("kind") != Kind.SAME).select(*key)))
         found = finding(what, name, comparison, key)
-    if found.defects and not _has_ended_a_batch(view, looked_last):
+    if found.defects and not _has_ended_a_batch(view, looked_last) and _has_more_to_read(view):
         return Finding(what, name, first.expected, first.found, pending=first.defects, detail=OPEN_BATCH)
     return replace(found, expected=first.expected, found=first.found, pending=first.defects - found.defects)
 
@@ -105,6 +107,21 @@ def _has_ended_a_batch(view: Pinned, before: datetime) -> bool:
     """Whether the stream has ended a batch since the tables were pinned, as far as it has said so by now."""
     said = view.spark.table(view.path(PROGRESS)).where("rows_in > 0")  # without records it tells of no batch that ended
     return not said.where((F.col("ended_at") > F.lit(view.clock)) & (F.col("ended_at") < F.lit(before))).isEmpty()
+
+
+def _has_more_to_read(view: Pinned) -> bool:
+    """Whether Kafka holds records that the stream has not said to be done with, as far as this run is told of Kafka."""
+    ends = offsets(view, {}).end
+    if not view.arguments.bootstrap_servers or not ends:
+        return True
+    beyond = (
+        view.spark.read.format("kafka")
+        .options(**kafka.reader_options(view))
+        .option("assign", json.dumps({TOPIC: sorted(ends)}))
+        .option("startingOffsets", json.dumps({TOPIC: {str(number): end for number, end in ends.items()}}))
+        .load()
+    )
+    return not beyond.isEmpty()
 
 
 def _changed(view: Pinned, read: int | None, table: str, where: str) -> DataFrame | None:

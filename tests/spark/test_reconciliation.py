@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs.quality import periods
+from spark_jobs.quality import readings as readings_of_quality
 from spark_jobs.quality.reconciliation import DefectsFound
 from tests.spark.healthy import fill, reading, stream, world
 from tests.spark.pipeline import NOW, Pipeline
@@ -127,7 +128,9 @@ def test_planted_defects_are_found_and_named_and_nothing_else_is(lake: Pipeline)
 
 
 @pytest.mark.usefixtures("undone")
-def test_what_a_batch_has_half_written_is_pending_until_the_stream_has_gone_on(lake: Pipeline) -> None:
+def test_what_a_batch_has_half_written_is_pending_until_the_stream_has_gone_on(
+    lake: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two tables of four have the rows of a batch; then another batch ends, and the rest is not there yet."""
     assert reconcile(lake) == []
     name = "spark_catalog.silver.heart_rate"
@@ -141,6 +144,10 @@ def test_what_a_batch_has_half_written_is_pending_until_the_stream_has_gone_on(l
         assert [row for row in found if row["verdict"] == "defect"] == []
         pending = {row["scope"]: row["pending"] for row in found if row["pending"]}
         assert pending == {"silver.heart_rate": 1, "gold.bpm_trends": 1}
+    with monkeypatch.context() as with_kafka:
+        with_kafka.setattr(readings_of_quality, "_has_more_to_read", lambda view: False)
+        found = [row["scope"] for row in compare(lake, now=without_end) if row["verdict"] == "defect"]
+        assert found == ["silver.heart_rate", "gold.bpm_trends"]
 
     lake.offsets["bpm"] += 1  # the record that was refused is nowhere
     stream(lake, [reading(2, 600, 70)], 1)
