@@ -22,7 +22,8 @@ None: a person starts it, after a bug was fixed or when a table is doubted. Firs
   died for three minutes at most. See DAG `bpm_stream`.
 - **`switch` red**: each table is as it was, or as it should be. Start a new run; it finds what is left.
 - **`NotAlone`**: somebody started the stream during the switch. Start a new run; it mends what both wrote.
-- **`TooLate`**: the switch waited too long for its turn, and the stream is about to go on. Nothing was touched.
+- **`TooLate`**: the switch waited too long for its turn, and the stream is about to go on. This table was not touched;
+  when it is `gold.bpm_trends`, `silver.heart_rate` has been switched. Start a new run; it finds what is left.
 - **The stream stays stopped**: a pause ends by itself after twice the job's timeout; `python -m include.stream ensure`
   ends it at once.
 - Records refused as conflicting with what was wrong here: DAG `quarantine_replay`, label `bpm`.

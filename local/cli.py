@@ -177,7 +177,7 @@ def reset(
         typer.confirm(f"Delete all data in {home.path}?", abort=True)
     with _failure_told():
         stack.reset(home, _say)
-    _say(f"{home.path} is empty")
+    _say(f"all data in {home.path} is deleted")
 
 
 @app.command()

@@ -108,7 +108,9 @@ def put_in_place(run: job.Job, name: str, key: Key, keys: Slice, wanted: DataFra
     """
     latest = run.arguments.begin_by
     if latest and datetime.now(UTC) > latest:
-        raise TooLate(f"The stream rests for a switch that begins by {latest}. Nothing was touched: rebuild again.")
+        raise TooLate(
+            f"The stream rests for a switch that begins by {latest}. This table was not touched: rebuild again."
+        )
     before, target = version(run, name), run.table(name)
     differing = different(wanted.select(*target.columns), among(keys, target, key), key, target.columns)
     goes = differing.where("held IS NOT NULL").select(F.lit(True).alias("_goes"), "held.*")

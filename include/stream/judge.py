@@ -271,7 +271,8 @@ def _not_beating_yet(desired: Desired, seen: Observation, limits: Limits) -> Ver
         return Verdict(State.FAILING, reason, Cure.PAGE)
     if run.state != "RUNNING" or waited <= limits.start_grace:
         starting = Verdict(State.STARTING, f"Run {run.run_id} is {run.state.lower()} for {waited:.0f} s.")
-        return _crash_loop(desired, seen, limits) or starting
+        of_this_run = beat is not None and _is_from(beat, run)  # another one may have been mended since
+        return (_crash_loop(desired, seen, limits) if of_this_run else None) or starting
     reason = f"Run {run.run_id} has not beaten in the {waited:.0f} s since it started. {seen.heartbeat_error}"
     return Verdict(State.STALLED, reason.strip(), Cure.RESTART)
 

@@ -22,7 +22,7 @@ from local.simulator import ledger as ledgers
 from local.simulator.facts import DAY, SECOND, instant, microseconds
 from local.simulator.feed import Clock, Told, deliver_doubtful, known, settle_doubts, tell, versions_apart
 from local.simulator.ledger import Ledger, LedgerInUse
-from local.simulator.members import LARGEST_SEED, user_id
+from local.simulator.members import LARGEST_SEED, MEMBERS_PER_SEED, user_id
 from local.simulator.replay import Recording, UnreadableRecording, recorded_step
 from local.simulator.sources import Sources, Stopped
 from local.simulator.world import LIVE, Story, world
@@ -39,7 +39,7 @@ Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Same seed, sam
 
 
 def simulate(
-    members: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many members the company has.")] = 1000,
+    members: Annotated[int, typer.Option(min=1, max=MEMBERS_PER_SEED, help="How many members the company has.")] = 1000,
     days: Annotated[float, typer.Option(min=0.01, max=36_500, help="How many days of history.")] = 30,
     seed: Seed = HISTORY_SEED,
     reading_interval: Annotated[
@@ -166,7 +166,7 @@ def live(
     members: Annotated[
         int | None,
         typer.Option(
-            min=1, max=1_000_000, help=f"How many members train. [default: {LIVE_MEMBERS}]", show_default=False
+            min=1, max=MEMBERS_PER_SEED, help=f"How many members train. [default: {LIVE_MEMBERS}]", show_default=False
         ),
     ] = None,
     rate: Annotated[
@@ -186,6 +186,8 @@ def live(
     home = Home.from_environment()
     if members is None:
         members = round(rate / speed / READINGS_A_LIVE_MEMBER) + 1 if rate else LIVE_MEMBERS
+    if members > MEMBERS_PER_SEED:
+        _fail(f"{members:,} members would be needed, and a seed has {MEMBERS_PER_SEED:,}: choose a lower --rate.")
     if _run_of_seed(home, "history", seed):
         _fail(f"Seed {seed} tells a history in this home. Choose another --seed.")
     with _stoppable() as stop, Sources(home, stop, log.info) as sources:

@@ -31,6 +31,7 @@ DAY_MS = 86_400_000
 BATCH_NICE = 5  # of jobs on the shared Spark: they can wait, a stream with a cluster of its own is read live
 RELEASE_AGAIN_SECONDS = 30.0  # until Spark is told again of a session whose end it did not confirm
 RELEASE_AT_STOP_SECONDS = 5.0
+STUCK_SECONDS = 60.0  # the longest turn waits some seconds for a driver that is called
 STANDBY_LOOK_MS = 5_000
 STANDBY_IDLE_MS = 900_000  # a driver stands by for so long when nothing runs that it could follow
 MAX_ATTEMPTS_PER_TASK = 100  # an always-on task is retried for ever; older attempts and their logs go
@@ -89,6 +90,7 @@ class Engine:
         self.thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self.to_release, self.jobs_ended = threading.Event(), threading.Event()
         self.cleaner = threading.Thread(target=self._clean_up, name="session-cleaner", daemon=True)
+        self.turned_at = time.monotonic()
         self.last_prune_ms = 0
         self.standby = Standby(self.folder / "standby")
         self.next_standby_ms, self.standby_wanted_ms = 0, now_ms()
@@ -141,8 +143,14 @@ class Engine:
             except Exception:
                 log.exception("A turn failed; trying again.")
                 busy = True
+            self.turned_at = time.monotonic()
             self.wake.wait(self.limits.turn_seconds if busy else 5 * self.limits.turn_seconds)
             self.wake.clear()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it has died, or hangs in a turn, with its lock, for which all requests wait."""
+        return not self.thread.is_alive() or time.monotonic() - self.turned_at > STUCK_SECONDS
 
     def _clean_up(self) -> None:
         last = False

@@ -112,8 +112,8 @@ def application(home: Home, token: str, limits: Limits) -> FastAPI:
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:  # answers also while all threads that answer requests are busy
-        if not engine.thread.is_alive():
-            raise ApiError(503, "TEMPORARILY_UNAVAILABLE", "The engine does not run.")
+        if engine.is_stuck:
+            raise ApiError(503, "TEMPORARILY_UNAVAILABLE", "The engine does not run, or hangs.")
         return {"status": "ok"}
 
     app.include_router(jobs_api.routes(engine, home.workspace_url))

@@ -81,7 +81,7 @@ class Statement:
     sql_state: str = ""
     table: Table | None = None
     session: Any = None
-    created: float = field(default_factory=time.monotonic)
+    ended_at: float = 0.0
     ended: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -90,6 +90,7 @@ class Statement:
         with self.lock:
             if not self.ended.is_set():
                 self.state, self.error_code, self.error, self.sql_state = state, error_code, error, sql_state
+                self.ended_at = time.monotonic()
                 self.ended.set()
 
 
@@ -131,7 +132,7 @@ class Statements:
         size = 0
         for newer, one in enumerate(reversed(ended)):
             size += one.table.size if one.table else 0
-            if newer >= KEEP_STATEMENTS or size > KEEP_BYTES or time.monotonic() - one.created > KEEP_SECONDS:
+            if newer >= KEEP_STATEMENTS or size > KEEP_BYTES or time.monotonic() - one.ended_at > KEEP_SECONDS:
                 self.known.pop(one.id)
 
     def _run(self, statement: Statement) -> None:

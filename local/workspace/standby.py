@@ -105,8 +105,12 @@ class Standby:
         deadline = time.monotonic() + CALL_SECONDS
         while not (folder / "runner").exists() and _hears(folder) and time.monotonic() < deadline:
             time.sleep(0.005)
-        if (folder / "runner").exists() or not attempt.never_began():
-            return True
+        try:
+            if (folder / "runner").exists() or not attempt.never_began():
+                return True
+        except OSError:  # nobody can say whose it is
+            _end(folder)
+            raise
         _end(folder)
         attempt.folder.unlink()
         return False

@@ -11,12 +11,14 @@ the next run to look at.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -28,13 +30,15 @@ from spark_jobs.quality.comparison import SAMPLES, Finding, Kind, compared, find
 from spark_jobs.quality.pinned import PROGRESS, Pinned
 from spark_jobs.quality.refused import RECORD, standing
 from spark_jobs.quarantine import QUARANTINE
-from spark_jobs.silver.heart_rate import READING, TOPIC, Offsets, accepted, first_to_arrive, mark, offsets
+from spark_jobs.silver.heart_rate import READING, TOPIC, Offsets, accepted, ends_of, first_to_arrive, mark, offsets
 from spark_jobs.slices import EVERYTHING, NOTHING, Slice
 from spark_jobs.streaming import readings
 from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, TRENDS
 
 ONE_HOUR = timedelta(hours=1)
 PAUSE_SECONDS = 5.0
+logger = logging.getLogger("fitness")
+
 OPEN_BATCH = "the stream has more to read, and has ended no batch since"
 
 
@@ -98,20 +102,24 @@ def lasting(
         looked_last = datetime.now(UTC)
         comparison = look(now, Slice.of(comparison.where(F.col("kind") != Kind.SAME).select(*key)))
         found = finding(what, name, comparison, key)
-    if found.defects and not _has_ended_a_batch(view, looked_last) and _has_more_to_read(view):
+    if found.defects and not _has_ended_a_batch(view, looked_last) and _may_be_at_work(view, looked_last):
         return Finding(what, name, first.expected, first.found, pending=first.defects, detail=OPEN_BATCH)
     return replace(found, expected=first.expected, found=first.found, pending=first.defects - found.defects)
 
 
+def _said(view: Pinned, before: datetime) -> DataFrame:
+    """What the stream has said by now of the batches that had ended before a moment."""
+    return view.spark.table(view.path(PROGRESS)).where(F.col("ended_at") < F.lit(before))
+
+
 def _has_ended_a_batch(view: Pinned, before: datetime) -> bool:
-    """Whether the stream has ended a batch since the tables were pinned, as far as it has said so by now."""
-    said = view.spark.table(view.path(PROGRESS)).where("rows_in > 0")  # without records it tells of no batch that ended
-    return not said.where((F.col("ended_at") > F.lit(view.clock)) & (F.col("ended_at") < F.lit(before))).isEmpty()
+    """Whether it has ended one since the tables were pinned; without records it tells of none that ended."""
+    return not _said(view, before).where("rows_in > 0").where(F.col("ended_at") > F.lit(view.clock)).isEmpty()
 
 
-def _has_more_to_read(view: Pinned) -> bool:
-    """Whether Kafka holds records that the stream has not said to be done with, as far as this run is told of Kafka."""
-    ends = offsets(view, {}).end
+def _may_be_at_work(view: Pinned, at: datetime) -> bool:
+    """Whether Kafka holds records with which it was not done then; also when nobody can say so."""
+    ends = ends_of(_said(view, at))
     if not view.arguments.bootstrap_servers or not ends:
         return True
     beyond = (
@@ -119,9 +127,14 @@ def _has_more_to_read(view: Pinned) -> bool:
         .options(**kafka.reader_options(view))
         .option("assign", json.dumps({TOPIC: sorted(ends)}))
         .option("startingOffsets", json.dumps({TOPIC: {str(number): end for number, end in ends.items()}}))
+        .option("failOnDataLoss", "false")  # what retention has dropped is no batch
         .load()
     )
-    return not beyond.isEmpty()
+    try:
+        return not beyond.isEmpty()
+    except PySparkException as error:
+        logger.warning("Kafka cannot be asked whether the stream has more to read: %s", error)
+        return True
 
 
 def _changed(view: Pinned, read: int | None, table: str, where: str) -> DataFrame | None:

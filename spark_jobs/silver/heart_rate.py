@@ -54,9 +54,14 @@ def mark(partition: int) -> str:
 
 def offsets(run: job.Job, read: dict[str, int]) -> Offsets:
     """From where was `read` (see `mark`) to what the stream has said to be done with."""
-    rows = run.table(PROGRESS).select(F.explode("end_offsets").alias("place", "end")).groupBy("place").agg(F.max("end"))
-    ends = {int(place.rpartition("-")[2]): end for place, end in rows.collect() if place.rpartition("-")[0] == TOPIC}
+    ends = ends_of(run.table(PROGRESS))
     return Offsets({number: read.get(mark(number), 0) for number in ends}, ends)
+
+
+def ends_of(progress: DataFrame) -> dict[int, int]:
+    """Up to where, by partition, the stream is done with the topic, by rows of `ops.stream_progress`."""
+    rows = progress.select(F.explode("end_offsets").alias("place", "end")).groupBy("place").agg(F.max("end"))
+    return {int(place.rpartition("-")[2]): end for place, end in rows.collect() if place.rpartition("-")[0] == TOPIC}
 
 
 def accepted(records: DataFrame, keys: Slice = EVERYTHING) -> DataFrame:

@@ -145,7 +145,7 @@ def test_what_a_batch_has_half_written_is_pending_until_the_stream_has_gone_on(
         pending = {row["scope"]: row["pending"] for row in found if row["pending"]}
         assert pending == {"silver.heart_rate": 1, "gold.bpm_trends": 1}
     with monkeypatch.context() as with_kafka:
-        with_kafka.setattr(readings_of_quality, "_has_more_to_read", lambda view: False)
+        with_kafka.setattr(readings_of_quality, "_may_be_at_work", lambda view, at: False)
         found = [row["scope"] for row in compare(lake, now=without_end) if row["verdict"] == "defect"]
         assert found == ["silver.heart_rate", "gold.bpm_trends"]
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from databricks.sdk.service import jobs
 
 from local.home import Home
 from local.workspace import payloads, runner
-from local.workspace.engine import Engine, Limits
+from local.workspace.engine import STUCK_SECONDS, Engine, Limits
 from local.workspace.processes import MARK, Process
 from local.workspace.states import Phase, Result
 from tests.ports import free_port_base
@@ -209,6 +210,14 @@ def test_a_second_server_on_the_same_home_is_refused(own_server: Server) -> None
     )
     assert second.returncode == 1
     assert "already uses" in second.stderr
+
+
+def test_an_engine_that_hangs_in_a_turn_is_told_by_its_health(tmp_path: Path) -> None:
+    engine = Engine(Home(tmp_path, free_port_base()), Limits(), lambda session: True)
+    engine.thread = threading.current_thread()
+    assert not engine.is_stuck
+    engine.turned_at -= STUCK_SECONDS + 1
+    assert engine.is_stuck
 
 
 def test_a_server_that_finds_its_port_taken_leaves_alone_what_runs(own_server: Server, tmp_path: Path) -> None:

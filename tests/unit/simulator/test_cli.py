@@ -129,6 +129,12 @@ def test_a_history_of_before_there_were_readings_is_refused_and_takes_no_seed(
     assert not runs(tmp_path / "ledger")
 
 
+def test_more_members_than_a_seed_has_are_refused(fitness: Callable[..., Result]) -> None:
+    result = fitness("live", "--rate", "8001", "--speed", "0.01")
+    assert result.exit_code == 2
+    assert "a seed has 1,000,000" in result.output
+
+
 @pytest.mark.parametrize(
     ("end_date", "sentence"), [("tomorrow", "must be a day like"), ("2999-01-01", "in the future")]
 )

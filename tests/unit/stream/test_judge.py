@@ -196,6 +196,15 @@ CASES = [
         id="crashes_again_and_again_and_no_look_meets_it_alive",
     ),
     pytest.param(
+        seen(
+            {"run_id": "16", "written_at": ago(20), "crashes": tuple(map(ago, (400, 300, 200, 100)))},
+            active_runs=(replace(RUN, state="PENDING", started_at=ago(9)),),
+        ),
+        State.STARTING,
+        Cure.NOTHING,
+        id="the_run_before_crashed_again_and_again_and_this_one_has_not_begun",
+    ),
+    pytest.param(
         seen({"state": "paused", "reason": "60% refused"}), State.FAILING, Cure.PAGE, id="paused_by_dead_letter_limit"
     ),
     pytest.param(

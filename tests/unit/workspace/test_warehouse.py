@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -78,3 +79,19 @@ def test_of_large_results_those_that_ended_last_are_kept(monkeypatch: pytest.Mon
         made.append(statements.submit(Execute(statement="SELECT", warehouse_id="local")))
         until(made[-1].ended.is_set)
     until(lambda: list(statements.known.values()) == made[1:])
+
+
+def test_a_result_is_kept_from_when_its_statement_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    begins, ends = 1000.0, 1000.0 + 2 * sql_api.KEEP_SECONDS
+    monkeypatch.setattr(sql_api, "time", SimpleNamespace(monotonic=lambda: begins))
+    statements = Statements(Mock(spec=Warehouse))
+    slow = sql_api.Statement("slow", Execute(statement="SELECT", warehouse_id="local"))
+    statements.known[slow.id] = slow
+    monkeypatch.setattr(sql_api, "time", SimpleNamespace(monotonic=lambda: ends))
+    slow.finish("SUCCEEDED")
+    statements._forget()
+    assert list(statements.known) == ["slow"]
+    later = SimpleNamespace(monotonic=lambda: ends + sql_api.KEEP_SECONDS + 1)
+    monkeypatch.setattr(sql_api, "time", later)
+    statements._forget()
+    assert not statements.known
