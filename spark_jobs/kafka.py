@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
+from pyspark.sql import DataFrame
+
 from spark_jobs.job import Job
 
 JAAS = "kafka_jaas"  # the secret with `sasl.jaas.config`, for brokers that ask who we are
@@ -24,3 +29,22 @@ def reader_options(run: Job) -> dict[str, str]:
     over: half a second by default, for each partition in turn. Spark reads only what is there, and need not wait.
     """
     return {"kafka.fetch.max.wait.ms": "10"} | client_options(run) | {"kafka.isolation.level": "read_committed"}
+
+
+def records(run: Job, topic: str, begin: Mapping[int, int], end: Mapping[int, int] | None = None) -> DataFrame:
+    """What a topic has from these offsets on (by partition, inclusive), up to `end` (exclusive) or as far as it goes.
+
+    What retention has dropped is left out without a word.
+    """
+
+    def by_partition(offsets: Mapping[int, int]) -> str:
+        return json.dumps({topic: {str(number): offset for number, offset in offsets.items()}})
+
+    reader = (
+        run.spark.read.format("kafka")
+        .options(**reader_options(run))
+        .option("assign", json.dumps({topic: sorted(begin)}))
+        .option("startingOffsets", by_partition(begin))
+        .option("failOnDataLoss", "false")
+    )
+    return (reader if end is None else reader.option("endingOffsets", by_partition(end))).load()

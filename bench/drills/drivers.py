@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 
 from local.home import Home
-from local.services.stream import JOB_FILE
 from local.workspace.processes import MARK as ATTEMPT
 
+JOB_FILE = "spark_jobs/streaming/bpm.py"
 LOOK_SECONDS = 0.25
 GROWN_SECONDS = 60.0  # a process of this age is what it will be: `spark-submit` begins as a shell and becomes a JVM
 

@@ -19,7 +19,6 @@ from local.services.supervisor import leftovers
 from local.workspace.store import launches_of
 
 NAME = "bpm_stream"
-JOB_FILE = "spark_jobs/streaming/bpm.py"
 PATIENCE_SECONDS = 240
 DRAIN_SECONDS = 25  # for a batch to end; whatever is lost of one is read again
 

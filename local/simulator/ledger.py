@@ -32,6 +32,7 @@ from typing import Any, TextIO
 import numpy as np
 import pyarrow as pa
 
+from local.services.part import write_private
 from local.simulator import facts
 from local.simulator.facts import Fact, Message, Readings, RowFact
 
@@ -106,9 +107,8 @@ class Ledger:
             self._lock.close()
             raise LedgerInUse(f"{folder} is written by another simulator") from error
         if options is not None:
-            draft = folder / "run.json.new"  # half of it would keep each later run from beginning
-            draft.write_text(json.dumps(options, indent=1, default=str))
-            draft.replace(folder / "run.json")
+            # half of it would keep each later run from beginning
+            write_private(folder / "run.json", json.dumps(options, indent=1, default=str))
         self._next, self.told = 0, 0
         for line in _whole_lines(folder / "journal.jsonl"):
             self._next, self.told = line["batch"] + 1, line["told"]

@@ -104,9 +104,9 @@ class Engine:
                 for attempt in self.store.attempts(run.id):
                     self._adopt(attempt)
             self.standby.adopt()
-            for folder in (self.folder / "attempts").glob("[0-9]*"):
-                if self.store.attempt(int(folder.name)) is None:  # its server died between forgetting and removing it
-                    self._remove_attempt_files(int(folder.name))
+            folders = {int(folder.name) for folder in (self.folder / "attempts").glob("[0-9]*")}
+            for forgotten in folders - self.store.attempt_ids():  # the server before died before it removed them
+                self._remove_attempt_files(forgotten)
         self.thread.start()
         self.to_release.set()
         self.cleaner.start()
@@ -253,7 +253,7 @@ class Engine:
             # A submitted run belongs to a job of its own that is never listed.
             job_id, run_id = self.store.new_id(), self.store.new_id()
             run = Run(run_id, job_id, "SUBMIT_RUN", payload.run_name, settings, self.now_ms(), number_in_job=run_id)
-            run.token = payload.idempotency_token or None
+            run.token = payload.idempotency_token
             run.job_parameters = payloads.resolved_job_parameters(settings, {})
             return self._begin(run, {task["task_key"] for task in run.tasks}, Phase.PENDING)
 
@@ -266,7 +266,7 @@ class Engine:
                 raise invalid(f"Job {job.id} has no tasks to run.")
             run = Run(self.store.new_id(), job.id, "JOB_RUN", job.name, job.settings, self.now_ms(), trigger)
             run.number_in_job = run.id
-            run.token = request.idempotency_token or None
+            run.token = request.idempotency_token
             run.job_parameters = payloads.resolved_job_parameters(job.settings, request.job_parameters)
             if request.python_params is not None:
                 run.overriding["python_params"] = request.python_params
@@ -315,7 +315,7 @@ class Engine:
         return made
 
     def _run_of_token(self, token: str | None) -> Run | None:
-        found = self.store.run_of_token(token) if token else None
+        found = None if token is None else self.store.run_of_token(token)
         if found is None:
             return None
         run_id, deleted = found

@@ -8,7 +8,7 @@ import json
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Le
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from local.workspace import references, states
 from local.workspace.errors import from_validation
@@ -16,7 +16,10 @@ from local.workspace.errors import from_validation
 MAX_PARAMETERS_BYTES = 10_000  # Databricks' limit for python_params of run-now and repair
 
 TaskKey = Annotated[str, StringConstraints(pattern=r"^[\w\-]{1,100}$")]
-Token = Annotated[str, StringConstraints(max_length=64)]
+Token = Annotated[
+    Annotated[str, StringConstraints(max_length=64)] | None,
+    AfterValidator(lambda token: token or None),  # an empty one is none
+]
 Int64 = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]  # what SQLite keeps
 NonNegative = Annotated[Int64, Ge(0)]
 
@@ -143,7 +146,7 @@ class JobSettings(Tasks):
 
 class Submit(Tasks):
     run_name: str = "Untitled"
-    idempotency_token: Token | None = None
+    idempotency_token: Token = None
     tasks: Annotated[list[Task], Field(min_length=1, max_length=100)]
 
 
@@ -163,7 +166,7 @@ class Overrides(Payload):
 
 class RunNow(Overrides):
     job_id: Int64
-    idempotency_token: Token | None = None
+    idempotency_token: Token = None
     only: list[str] = []
     queue: Queue | None = None
 

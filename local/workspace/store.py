@@ -201,6 +201,9 @@ class Store:
         rows = self.connection.execute("SELECT body FROM attempts WHERE run_id = ? ORDER BY id", (run_id,))
         return [_attempt(body) for (body,) in rows]
 
+    def attempt_ids(self) -> set[int]:
+        return {attempt_id for (attempt_id,) in self.connection.execute("SELECT id FROM attempts")}
+
     def attempts_with_session(self) -> list[Attempt]:
         """Attempts whose session on the shared Spark is not known to be gone, oldest first."""
         rows = self.connection.execute(f"SELECT body FROM attempts WHERE {WITH_SESSION} ORDER BY id")  # noqa: S608  only constants

@@ -10,7 +10,6 @@ the next run to look at.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -122,16 +121,8 @@ def _may_be_at_work(view: Pinned, at: datetime) -> bool:
     ends = ends_of(_said(view, at))
     if not view.arguments.bootstrap_servers or not ends:
         return True
-    beyond = (
-        view.spark.read.format("kafka")
-        .options(**kafka.reader_options(view))
-        .option("assign", json.dumps({TOPIC: sorted(ends)}))
-        .option("startingOffsets", json.dumps({TOPIC: {str(number): end for number, end in ends.items()}}))
-        .option("failOnDataLoss", "false")  # what retention has dropped is no batch
-        .load()
-    )
     try:
-        return not beyond.isEmpty()
+        return not kafka.records(view, TOPIC, ends).isEmpty()
     except PySparkException as error:
         logger.warning("Kafka cannot be asked whether the stream has more to read: %s", error)
         return True

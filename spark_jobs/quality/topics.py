@@ -7,8 +7,6 @@ follow each other without a gap.
 
 from __future__ import annotations
 
-import json
-
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -75,7 +73,9 @@ def _compare(view: Pinned, topic: str, extent: Offsets) -> Finding:
     if not extent.end:
         return Finding(WHAT, topic)
     taken = view.table(TARGET).where(F.col("topic") == topic).where(extent.arrived & extent.done)
-    with job.kept(compared(_digest(_kafka(view, topic, extent)), _digest(taken), PLACE)) as comparison:
+    begin = {number: extent.begin[number] for number in extent.end}
+    in_kafka = kafka.records(view, topic, begin, extent.end)  # what retention has dropped is no defect
+    with job.kept(compared(_digest(in_kafka), _digest(taken), PLACE)) as comparison:
         there = comparison.where("kind <> 'unexpected'").groupBy("partition").agg(F.min("offset")).collect()
         earliest = {row[0]: row[1] for row in there}
         kept = Offsets(earliest, {number: extent.end[number] for number in earliest})
@@ -110,15 +110,3 @@ def _digest(records: DataFrame) -> DataFrame:
     hashes = [F.xxhash64(name).alias(name) for name in ("key", "value")]
     time = "timestamp" if "timestamp" in records.columns else "kafka_timestamp"
     return records.select(*PLACE, F.col(time).alias("kafka_timestamp"), *hashes)
-
-
-def _kafka(run: job.Job, topic: str, extent: Offsets) -> DataFrame:
-    return (
-        run.spark.read.format("kafka")
-        .options(**kafka.reader_options(run))
-        .option("assign", json.dumps({topic: sorted(extent.end)}))
-        .option("startingOffsets", json.dumps({topic: {str(number): extent.begin[number] for number in extent.end}}))
-        .option("endingOffsets", json.dumps({topic: {str(number): end for number, end in extent.end.items()}}))
-        .option("failOnDataLoss", "false")  # what retention has dropped is no defect
-        .load()
-    )

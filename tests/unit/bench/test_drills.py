@@ -17,14 +17,13 @@ import pytest
 
 from bench.drills.commits import Commit, Log, out_of_order
 from bench.drills.comparison import BRONZE, GOLD, QUARANTINE, RECORDS, SILVER, Findings, by_drill, compare, record
-from bench.drills.drivers import DriverWatch, Span, attempts, overlaps
+from bench.drills.drivers import JOB_FILE, DriverWatch, Span, attempts, overlaps
 from bench.drills.faults import DAMAGE, DRILLS, KILLS, Played, plan
 from bench.drills.load import LEDGER, read_ledger
 from bench.drills.messages import DEVICES, MICROS, Sequence, reading
 from bench.drills.report import Report
 from include.stream import heartbeats
 from local.home import Home
-from local.services.stream import JOB_FILE
 from tests.oracle.facts import Reading
 from tests.oracle.messages import judge_reading
 

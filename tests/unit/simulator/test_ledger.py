@@ -178,12 +178,10 @@ def test_journal_lines_are_json(folder: Path) -> None:
 
 
 def test_a_run_that_could_not_be_begun_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fills_the_disk(path: Path, text: str) -> None:
-        with path.open("w") as file:
-            file.write(text[:5])
+    def fills_the_disk(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", fills_the_disk)
+    monkeypatch.setattr(Path, "replace", fills_the_disk)
     with pytest.raises(OSError, match="No space"):
         Ledger(tmp_path / "run", OPTIONS)
     assert runs(tmp_path) == []
