@@ -30,6 +30,9 @@ MESSAGES = (
     '{"heartrate": 72, "time": 1709287202, "device_id": 1}',
     "rubbish",
 )
+BULK_MESSAGE = """
+    format_string('{"device_id":%d,"time":%d,"heartrate":%d.5}', 2 + id % 500, 1709287201 + id div 500, 60 + id % 100)
+"""
 
 
 def ensure(home: Home, say: Callable[[str], None]) -> None:
@@ -87,8 +90,8 @@ def train(session: SparkSession, folder: Path) -> None:
         session.read.format("kafka").options(**topic).load().count()
 
 
-def train_stream(session: SparkSession, folder: Path, batches: int) -> None:
-    """Do what the stream does with a batch, so often, in tables below `folder`."""
+def train_stream(session: SparkSession, folder: Path, batches: int, bulk: int = 0) -> None:
+    """Do what the stream does with a batch, so often, and with one of `bulk` records, in tables below `folder`."""
     import pyarrow as pa
 
     from spark_jobs.declarations import register
@@ -106,11 +109,15 @@ def train_stream(session: SparkSession, folder: Path, batches: int) -> None:
         "CAST(NULL AS ARRAY<STRUCT<key: STRING, value: BINARY>>) AS headers",
     )
     writer = batch.Batch("spark_catalog", transaction="training")
+    first = 0
     for number in range(batches):
-        offsets = range(number * len(MESSAGES), (number + 1) * len(MESSAGES))
+        offsets = range(first, first := first + len(MESSAGES))
         # an Arrow table: to read Python's rows Spark would start processes of Python
         records = session.createDataFrame(pa.table({"offset": list(offsets), "value": list(MESSAGES)}))
         writer.write(readings.parsed(records.selectExpr(*columns)), number)
+    if bulk:
+        records = session.range(first, first + bulk).selectExpr("id AS offset", f"{BULK_MESSAGE} AS value")
+        writer.write(readings.parsed(records.selectExpr(*columns)), batches)
 
 
 if __name__ == "__main__":

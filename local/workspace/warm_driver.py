@@ -29,7 +29,8 @@ from local.home import REPO
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-BATCHES = 2
+BATCHES = 2  # of a few records, each of which plans and commits all that a batch does
+BULK = 30_000  # records of one more: what is done with each of them is compiled then, too
 BREAK_OFF_SECONDS = 10.0  # in which Spark, told to stop, has ended what it did
 TASKS = "Executor task launch worker"  # how Spark's threads are called that run tasks
 COLLECTIONS = 5
@@ -47,7 +48,7 @@ def warm_up() -> None:
     Path("awake").touch()
     trainer = ThreadPoolExecutor(1, "warm")
     with tempfile.TemporaryDirectory(dir=Path.cwd(), ignore_cleanup_errors=True) as folder:
-        training = trainer.submit(spark_archive.train_stream, session, Path(folder), BATCHES)
+        training = trainer.submit(spark_archive.train_stream, session, Path(folder), BATCHES, BULK)
         trainer.shutdown(wait=False)
         while not training.done():
             if is_called(within=0.1):

@@ -198,7 +198,8 @@ class Stream:
             self.stretch.add(report)
             self.newest = report
             logger.info("batch %s: %s in %.2f s %s", number, report.rows, report.seconds, report.durations_ms)
-            self._maintain()
+            if report.rows["in"] < self.job.arguments.most_records // 2:  # else it catches up, and needs the cores
+                self._maintain()
 
     def _maintain(self) -> None:
         """Pack the small files of one table; beside the batches if they only append to it: a MERGE could lose to it."""

@@ -106,8 +106,9 @@ def spans(touched: Mapping[int, Collection[int]]) -> list[Span]:
 
 def within(found: Iterable[Span], moment: str, device: str) -> str:
     """SQL condition: the columns `moment` (a TIMESTAMP) and `device` lie in a span. Literals, because only those skip
-    files."""
-    return " OR ".join(f"({' AND '.join(_limits(span, moment, device))})" for span in found)
+    files; the latest span first, where most rows are, for which the others need not be looked at."""
+    latest_first = sorted(found, key=lambda span: span.first, reverse=True)
+    return " OR ".join(f"({' AND '.join(_limits(span, moment, device))})" for span in latest_first)
 
 
 def _limits(span: Span, moment: str, device: str) -> Iterable[str]:
@@ -145,7 +146,7 @@ def judged(accepted: DataFrame, held: DataFrame) -> DataFrame:
     another value is a `conflicting_reading`.
     """
     reading = ["device_id", "read_at"]
-    same = held.join(F.broadcast(accepted.select(*reading).distinct()), reading, "left_semi")
+    same = held.join(F.broadcast(accepted.select(*reading)), reading, "left_semi")
     rows = accepted.withColumn("known", F.lit(False)).unionByName(
         same.withColumn("known", F.lit(True)), allowMissingColumns=True
     )

@@ -27,10 +27,10 @@ def test_a_span_names_its_devices_where_they_are_few(touched: dict[int, frozense
         assert span.devices == (there if len(there) <= FEW_DEVICES else None)
 
 
-def test_a_span_becomes_a_condition_of_literals() -> None:
+def test_spans_become_a_condition_of_literals_with_the_latest_first() -> None:
     late, live = Span(28_333_333, 28_333_335, frozenset({9, 7})), Span(28_400_000, 28_400_001)
     assert within([late, live], "read_at", "device_id") == (
-        "(read_at >= TIMESTAMP'2023-11-14 22:13:00Z' AND read_at < TIMESTAMP'2023-11-14 22:15:00Z'"
+        "(read_at >= TIMESTAMP'2023-12-31 05:20:00Z' AND read_at < TIMESTAMP'2023-12-31 05:21:00Z')"
+        " OR (read_at >= TIMESTAMP'2023-11-14 22:13:00Z' AND read_at < TIMESTAMP'2023-11-14 22:15:00Z'"
         " AND device_id IN (7L, 9L))"
-        " OR (read_at >= TIMESTAMP'2023-12-31 05:20:00Z' AND read_at < TIMESTAMP'2023-12-31 05:21:00Z')"
     )

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from spark_jobs.streaming import bpm
-from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, TRENDS, Batch
+from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, TRENDS, Batch, Report
+from spark_jobs.streaming.heartbeat import now_utc
 
 
 @pytest.fixture
@@ -19,8 +20,9 @@ def make(tmp_path: Path) -> Callable[[int], bpm.Stream]:
     """A stream of an epoch."""
 
     def stream(number: int) -> bpm.Stream:
-        job: Any = SimpleNamespace(spark=None, path=lambda table: table)
-        heart: Any = SimpleNamespace(path=tmp_path / "bpm.json")
+        arguments = bpm.arguments().parse_args(["--catalog", "c", "--bootstrap-servers", "b", "--heartbeat", "h"])
+        job: Any = SimpleNamespace(spark=None, path=lambda table: table, arguments=arguments)
+        heart: Any = SimpleNamespace(path=tmp_path / "bpm.json", progressed=lambda: None, count=lambda rows: None)
         epoch: Any = SimpleNamespace(number=number, fenced=False)
         return bpm.Stream(job, heart, epoch, Batch("catalog"), threading.Event())
 
@@ -85,6 +87,20 @@ def test_where_no_driver_lives_for_long_each_table_is_packed_nevertheless(
     for epoch in range(7, 10):
         maintained(make(epoch))
     assert {table for table, _ in seen} == {MULTIPLEX, TRENDS, HEART_RATE}
+
+
+def test_nothing_is_packed_while_the_stream_catches_up(
+    make: Callable[[int], bpm.Stream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, seen, packed_after = make(1), packed_by(monkeypatch, lambda: None), []
+    for records in (300_000, 299_998, 1_000):
+        report = Report(0, now_utc(), dict.fromkeys(bpm.COUNTED, 0) | {"in": records})
+        monkeypatch.setattr(stream.batch, "write", lambda parsed, number, report=report: report)
+        stream.on_batch(cast(Any, None), 0)
+        if stream._beside.is_alive():
+            stream._beside.join()
+        packed_after.append(len(seen))
+    assert packed_after == [0, 0, 1]
 
 
 def test_a_start_is_left_alone_for_a_while(make: Callable[[int], bpm.Stream], monkeypatch: pytest.MonkeyPatch) -> None:
