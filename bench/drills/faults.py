@@ -114,6 +114,11 @@ def kill_part(part: str) -> Play:
 # What is not a kill ---------------------------------------------------------------------------------------------------
 
 
+def _at_ease(on: Stage) -> None:
+    """Wait until the supervisor has nothing to say of the drill before: what goes on is no change of its verdict."""
+    on.wait_for("a supervisor at ease", lambda: all(said["state"] not in UNEASE for said in on.supervision()[-1:]))
+
+
 def _noticed(on: Stage, since: float) -> float:
     """When the supervisor first said that the stream does not do its work."""
 
@@ -126,6 +131,7 @@ def _noticed(on: Stage, since: float) -> float:
 
 def hang(on: Stage, rng: random.Random, played: Played, setting: Setting) -> None:
     """SIGSTOP of the driver: it lives and does nothing"""
+    _at_ease(on)
     driver = on.driver()
     _now_broken(played)
     on.send(driver, signal.SIGSTOP)
@@ -138,6 +144,7 @@ def hang(on: Stage, rng: random.Random, played: Played, setting: Setting) -> Non
 
 def batch_hang(on: Stage, rng: random.Random, played: Played, setting: Setting) -> None:
     """a file of gold.bpm_trends is not answered for: a batch hangs in its MERGE, and its driver beats"""
+    _at_ease(on)
     _, _, trends = on.logs
     with on.withheld(trends) as played.detail:
         played.broken_at = played.mended_at = trends.look()[-1].at  # the batch after this one hangs
