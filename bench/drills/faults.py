@@ -12,12 +12,11 @@ import psutil
 
 from bench.drills.commits import Commit
 from bench.drills.drivers import attempts
-from bench.drills.stage import FRESH_SECONDS, NotInTime, Stage, moment
+from bench.drills.stage import FRESH_SECONDS, UNEASE, NotInTime, Stage, moment
 from local.services import stream
 
 FULL_SECONDS = 30.0
 KAFKA_AWAY_SECONDS = 60.0
-UNEASE = ("stalled", "stopped")  # verdicts with which the supervisor says that it has noticed a hang
 HANG_PATIENCE_SECONDS = 300.0
 
 
@@ -114,11 +113,6 @@ def kill_part(part: str) -> Play:
 # What is not a kill ---------------------------------------------------------------------------------------------------
 
 
-def _at_ease(on: Stage) -> None:
-    """Wait until the supervisor has nothing to say of the drill before: what goes on is no change of its verdict."""
-    on.wait_for("a supervisor at ease", lambda: all(said["state"] not in UNEASE for said in on.supervision()[-1:]))
-
-
 def _noticed(on: Stage, since: float) -> float:
     """When the supervisor first said that the stream does not do its work."""
 
@@ -131,7 +125,6 @@ def _noticed(on: Stage, since: float) -> float:
 
 def hang(on: Stage, rng: random.Random, played: Played, setting: Setting) -> None:
     """SIGSTOP of the driver: it lives and does nothing"""
-    _at_ease(on)
     driver = on.driver()
     _now_broken(played)
     on.send(driver, signal.SIGSTOP)
@@ -144,7 +137,6 @@ def hang(on: Stage, rng: random.Random, played: Played, setting: Setting) -> Non
 
 def batch_hang(on: Stage, rng: random.Random, played: Played, setting: Setting) -> None:
     """a file of gold.bpm_trends is not answered for: a batch hangs in its MERGE, and its driver beats"""
-    _at_ease(on)
     _, _, trends = on.logs
     with on.withheld(trends) as played.detail:
         played.broken_at = played.mended_at = trends.look()[-1].at  # the batch after this one hangs

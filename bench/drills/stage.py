@@ -37,6 +37,7 @@ PATIENCE_SECONDS = 240.0  # for anything that should happen by itself
 POLL_SECONDS = 0.2
 LAKE_BYTES = 4 << 30  # of a lake whose disk can be filled
 WITHHELD_SECONDS = 12.0  # several batches' time: one that had read the file before may still end
+UNEASE = ("stalled", "stopped")  # verdicts with which the supervisor says that it has noticed a hang
 FREE_BYTES_WHEN_FULL = 64 << 10
 QUIET_DAGS = ("bronze", "quality", "connectors")  # what would start batch jobs; bronze's assets start silver and gold
 
@@ -186,7 +187,13 @@ class Stage:
         )
 
     def settle(self, seconds: float = PATIENCE_SECONDS) -> None:
+        """Until nothing is left of what was played before: in the supervisor's word too, or the same word on the next
+        fault would be no change of its verdict."""
         self.wait_for("settled stream", self.is_settled, seconds)
+        self.wait_for("supervisor at ease", self.is_supervisor_at_ease, seconds)
+
+    def is_supervisor_at_ease(self) -> bool:
+        return all(said["state"] not in UNEASE for said in self.supervision()[-1:])
 
     def recovered(self, since: float, seconds: float = PATIENCE_SECONDS) -> float:
         """When silver.heart_rate got the first commit that holds a reading of after `since`."""
