@@ -109,13 +109,13 @@ def train_stream(session: SparkSession, folder: Path, batches: int, bulk: int = 
         "CAST(NULL AS ARRAY<STRUCT<key: STRING, value: BINARY>>) AS headers",
     )
     writer = batch.Batch("spark_catalog", transaction="training")
-    first = 0
     for number in range(batches):
-        offsets = range(first, first := first + len(MESSAGES))
+        offsets = range(number * len(MESSAGES), (number + 1) * len(MESSAGES))
         # an Arrow table: to read Python's rows Spark would start processes of Python
         records = session.createDataFrame(pa.table({"offset": list(offsets), "value": list(MESSAGES)}))
         writer.write(readings.parsed(records.selectExpr(*columns)), number)
     if bulk:
+        first = batches * len(MESSAGES)
         records = session.range(first, first + bulk).selectExpr("id AS offset", f"{BULK_MESSAGE} AS value")
         writer.write(readings.parsed(records.selectExpr(*columns)), batches)
 
