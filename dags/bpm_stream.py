@@ -20,10 +20,12 @@ batch that hangs after 75 s, and both within 90 s; the first batch of a run may 
 The log of `supervise` says verdict, reason and deed. At a terminal `python -m include.stream status` says
 the same (on one machine `./fitness stream status`).
 - **healthy, starting, catching_up**: leave it alone. After an outage catching up is normal; its reason says how far.
-- **stopped, stalled, duplicated, outdated**: it is being mended; look if it is still so after three runs.
+- **stopped, stalled, duplicated, outdated**: it is being mended; look if it is still so after three runs. Not when the
+  reason says *as wanted* (somebody stopped it), *Kafka does not answer* or *is not deployed*: the last two page.
 - **Red and paged**: starts did not help, or none would. `failing` names the cause: *paused* means that more was refused
   than the limit allows, usually a new version of a producer or of the stream: deploy the right one and it is rolled.
-- **rewound**: the checkpoint or the topic was exchanged. Nothing is written twice, but find out who did it.
+- **rewound**: the checkpoint or the topic was exchanged. Nothing is written twice or left out, but find out who did it;
+  a topic that was made anew needs a new checkpoint.
 - One page an incident; it closes after ten minutes of health. Five starts at most, then one every half hour. A page
   that could not be delivered makes the run red, and the next run sends it.
 - To stop it on purpose: `python -m include.stream stop`; `... ensure` starts it and forgets what was tried before

@@ -18,9 +18,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import job
+from spark_jobs.files import plain_path, replace_file
 from spark_jobs.incremental import FEW_DIFFERENCES, LAST_COMMIT, version
 from spark_jobs.slices import EVERYTHING, Slice
-from spark_jobs.streaming.heartbeat import plain_path, replace_file
 
 DIFFERENCES = "ops.rebuild_differences"
 PATIENCE_SECONDS = 30.0  # a batch of the stream that is under way has surely ended by then

@@ -101,7 +101,10 @@ def play_all(on: Stage, drills: list[Drill], report: Report, setting: Setting, s
             continue
         except Exception as error:  # whatever it is, the drill has failed and the others go on
             played.failure = f"{type(error).__name__}: {error}"
-        played.committed_at = played.committed_at or on.first_commit(played.mended_at)
+        if played.broken_at:
+            played.committed_at = played.committed_at or on.first_commit(played.mended_at)
+        else:  # it failed before anything was broken
+            played.broken_at = played.mended_at = time.time()
         report.played.append(played)
         say(f"{number}/{len(drills)} {told(played)}")
         if len(report.played) >= HOPELESS and all(p.failure for p in report.played[-HOPELESS:]):

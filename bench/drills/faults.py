@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import psutil
@@ -18,6 +20,7 @@ from local.services import stream
 FULL_SECONDS = 30.0
 KAFKA_AWAY_SECONDS = 60.0
 HANG_PATIENCE_SECONDS = 300.0
+BETWEEN_COPIES_SECONDS = 20.0
 
 
 @dataclass
@@ -235,6 +238,27 @@ def two_supervisors(on: Stage, rng: random.Random, played: Played, setting: Sett
         played.failure = f"{len(new)} runs were started: {told}"
 
 
+def _copy_if_there(source: str, target: str) -> None:
+    with suppress(FileNotFoundError):  # the stream writes beside it
+        shutil.copyfile(source, target)
+
+
+def older_checkpoint(on: Stage, rng: random.Random, played: Played, setting: Setting) -> None:
+    """a copy of the checkpoint of some seconds ago is put back: its next batches have numbers that were used"""
+    checkpoint = on.home.checkpoints / stream.NAME
+    copy = checkpoint.with_name(f"{stream.NAME}.copy")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(checkpoint, copy, copy_function=_copy_if_there)
+    time.sleep(BETWEEN_COPIES_SECONDS)
+    with stream.supervision(on.home) as supervisor:
+        supervisor.stop()
+        shutil.rmtree(checkpoint)
+        copy.rename(checkpoint)
+        _now_broken(played)
+        supervisor.start()
+    played.recovered_at = on.recovered(played.broken_at)
+
+
 def outage(on: Stage, rng: random.Random, played: Played, setting: Setting) -> None:
     """the stream is away for ten minutes (--outage-seconds); recovered = it has caught up with the load"""
 
@@ -269,6 +293,7 @@ FAULTS = (
     Drill("heartbeat", heartbeat_damaged),
     Drill("heartbeat-and-driver", heartbeat_damaged_and_driver_killed),
     Drill("two-supervisors", two_supervisors),
+    Drill("older-checkpoint", older_checkpoint),
     Drill("outage", outage),
 )
 DRILLS = {drill.name: drill for drill in (*KILLS, *FAULTS)}

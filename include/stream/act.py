@@ -42,7 +42,8 @@ class Memory:
     well_since: datetime | None = None
     unanswered_at: datetime | None = None  # when Kafka last did not answer
     heard: tuple[str, int] | None = None  # a run, and its newest attempt that was seen to beat
-    changes: tuple[dict[str, str], ...] = field(default=(), compare=False)  # at, state, reason: newest last
+    # at, state, reason and what was done, newest last
+    changes: tuple[dict[str, str], ...] = field(default=(), compare=False)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, default=datetime.isoformat)
@@ -62,11 +63,11 @@ class Memory:
             changes=tuple(document["changes"]),
         )
 
-    def noted(self, verdict: Verdict, now: datetime) -> Memory:
-        """With the verdict's change of state, if it is one, added to the record."""
-        if self.changes and self.changes[-1]["state"] == verdict.state:
+    def noted(self, verdict: Verdict, action: Cure, now: datetime) -> Memory:
+        """With the verdict added to the record, if it changes the state or something is done about it."""
+        if self.changes and self.changes[-1]["state"] == verdict.state and action is Cure.NOTHING:
             return self
-        change = {"at": now.isoformat(), "state": str(verdict.state), "reason": verdict.reason}
+        change = {"at": now.isoformat(), "state": str(verdict.state), "reason": verdict.reason, "done": str(action)}
         return replace(self, changes=(*self.changes, change)[-KEPT_CHANGES:])
 
 
@@ -81,7 +82,11 @@ class Decision:
 def decide(verdict: Verdict, memory: Memory, now: datetime, budget: Budget | None = None) -> Decision:
     """What to do about a verdict now, and what to remember of it."""
     budget = budget or Budget()
-    memory = _health_noted(verdict, memory.noted(verdict, now), now, budget)
+    decision = _decided(verdict, _health_noted(verdict, memory, now, budget), now, budget)
+    return replace(decision, memory=decision.memory.noted(verdict, decision.action, now))
+
+
+def _decided(verdict: Verdict, memory: Memory, now: datetime, budget: Budget) -> Decision:
     if verdict.cure in (Cure.NOTHING, Cure.STOP):
         return Decision(verdict.cure, verdict.reason, memory)
     if verdict.cure is Cure.PAGE:

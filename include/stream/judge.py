@@ -134,7 +134,7 @@ class Limits:
     pending: float = 1800  # for the platform to make a cluster, or to end a run
     start_grace: float = 300  # from the start of its latest attempt to its first heartbeat; busy machines are slow
     silence: float = 45  # a heartbeat is written every few seconds, also when there is nothing to read
-    no_progress: float = 75  # alive, readings waiting, position unmoved: far more than the largest batch takes
+    no_progress: float = 75  # alive, readings waiting, position unmoved; the largest batch took 30 on a slow machine
     first_batch: float = 150  # the same for the first batch of a run, which is cold and has the most to read
     no_answer: float = 180  # of Kafka, to the stream and to us; or of a run, one attempt after the other
     behind: float = 30  # still healthy
@@ -422,6 +422,6 @@ def _refused_upgrade(desired: Desired, beat: Heartbeat | None) -> Verdict:
     reads = ", ".join(str(version) for version in sorted(desired.checkpoint_reads))
     reason = (
         f"Version {desired.version} is not deployed: the checkpoint is of version {held} and this code reads only"
-        f" {reads}. Rebuild from bronze with a new checkpoint, or deploy a version that reads it."
+        f" {reads}. Deploy a version that reads it, or start on a new checkpoint."
     )
     return Verdict(State.OUTDATED, reason, Cure.PAGE)

@@ -11,12 +11,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import job, kafka
+from spark_jobs.files import plain_path, planned_offsets, replace_file
 
 TARGET = "bronze.kafka_multiplex"
 MOST_RECORDS = 500_000  # of a batch, so that what waits after an outage is taken in bounded steps
@@ -25,6 +27,10 @@ DATA_LOSS = ("KAFKA_DATA_LOSS", "Some data may have been lost", "data loss", "Of
 
 class RecordsLost(Exception):
     """Kafka has deleted records that were never read: retention is shorter than this job was away."""
+
+
+class OlderCheckpoint(Exception):
+    """The checkpoint has not come as far as this job has: somebody put an older copy back."""
 
 
 def records(run: job.Job) -> DataFrame:
@@ -52,7 +58,9 @@ def records(run: job.Job) -> DataFrame:
 
 
 def take_in(run: job.Job) -> None:
-    """Append all records that are there now. Raises RecordsLost when Kafka has deleted some of them unread."""
+    """Append all records that are there now. Raises RecordsLost when Kafka has deleted some of them unread, and
+    OlderCheckpoint before any is read."""
+    _check(run)
     started = (
         records(run)
         .writeStream.format("delta")
@@ -80,6 +88,26 @@ def take_in(run: job.Job) -> None:
     run.outcome.rows_in["kafka"] = run.outcome.rows_out[TARGET] = arrived
     if progress:
         run.outcome.source_versions |= offsets(progress[-1]["sources"][0]["endOffset"])
+
+
+def _check(run: job.Job) -> None:
+    """Delta would leave out the next batches of an older copy of the checkpoint: their numbers were used."""
+    checkpoint = plain_path(run.platform.checkpoint(TARGET))
+    note = checkpoint / "fitness.json"
+    if not (checkpoint / "metadata").exists():  # runs before this one were on another checkpoint
+        replace_file(note, json.dumps({"begun_at": run.clock.isoformat()}))
+        return
+    last_run = run.last_run()
+    begun_at = datetime.fromisoformat(json.loads(note.read_text())["begun_at"]) if note.exists() else None
+    if last_run is None or (begun_at and last_run.clock < begun_at):
+        return
+    planned, read = offsets(planned_offsets(checkpoint)), last_run.source_versions
+    if behind := sorted(place for place, end in read.items() if end > planned.get(place, 0)):
+        raise OlderCheckpoint(
+            f"{checkpoint} is older than the last run, which had read {behind[0]} up to {read[behind[0]]} and not"
+            f" {planned.get(behind[0], 0)}. Put the newest one back, or move it away: what Kafka still has is read anew"
+            " then, and is in bronze a second time; silver and gold take it once."
+        )
 
 
 def offsets(ends: str | dict[str, dict[str, int]]) -> dict[str, int]:

@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs import kafka, packing
+from spark_jobs.files import Offsets, plain_path, planned_offsets, replace_file
 from spark_jobs.job import Job, parser, run
 from spark_jobs.quarantine import QUARANTINE
 from spark_jobs.streaming import readings
@@ -38,10 +40,8 @@ from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, RECORD, TRENDS, Ba
 from spark_jobs.streaming.heartbeat import (
     Epoch,
     Heart,
-    Offsets,
+    furthest_position,
     now_utc,
-    plain_path,
-    replace_file,
     stop_requested,
     total,
 )
@@ -65,8 +65,9 @@ POLL_SECONDS = 1  # how often the query is looked at
 BEAT_SECONDS = 3.0  # a heartbeat at least this often, also when there is nothing to read
 PROGRESS_SECONDS = 60.0  # a row of ops.stream_progress at most this often
 MAINTENANCE_SECONDS = 240.0  # one table's small files are packed at most this often
+PUT_OFF_SECONDS = 900.0  # ... and while batches are large
 FIRST_MAINTENANCE_SECONDS = 100.0  # after a start, by when it has caught up; a driver may not live for long
-PACKING_SECONDS = 5.0  # how long a stop waits for packing; what is broken off has changed nothing
+PACKING_SECONDS = 5.0  # how long a stop waits for packing beside the batches; what is broken off has changed nothing
 COMMIT_SECONDS = 5.0  # how long a stop waits for the checkpoint to note the newest batch
 
 CHECKPOINT = json.loads(Path(__file__).with_name("checkpoint.json").read_text())
@@ -198,12 +199,13 @@ class Stream:
             self.stretch.add(report)
             self.newest = report
             logger.info("batch %s: %s in %.2f s %s", number, report.rows, report.seconds, report.durations_ms)
-            if report.rows["in"] < self.job.arguments.most_records // 2:  # else it catches up, and needs the cores
-                self._maintain()
+            catches_up = report.rows["in"] >= self.job.arguments.most_records // 2  # and needs the cores
+            self._maintain(PUT_OFF_SECONDS if catches_up else MAINTENANCE_SECONDS)
 
-    def _maintain(self) -> None:
-        """Pack the small files of one table; beside the batches if they only append to it: a MERGE could lose to it."""
-        if time.monotonic() - self._maintained_at < MAINTENANCE_SECONDS or self._beside.is_alive():
+    def _maintain(self, seconds: float) -> None:
+        """Pack one table's small files, so long after the one before; beside the batches if they only append to it: a
+        MERGE could lose to it."""
+        if time.monotonic() - self._maintained_at < seconds or self._beside.is_alive():
             return
         self._maintained_at = time.monotonic()
         table = next(self._tables)
@@ -370,24 +372,39 @@ def _flat(offsets: Offsets | None) -> dict[str, int]:
     return {f"{topic}-{number}": at for topic, numbers in (offsets or {}).items() for number, at in numbers.items()}
 
 
-def check_checkpoint(folder: Path, newest_held: Callable[[], int]) -> int:
-    """The newest offset that the tables may hold from a checkpoint before this one, -1 when there was none.
+@dataclass(frozen=True)
+class TakenOver:
+    """What a start knows of a checkpoint. `held_to`: the newest offset that the tables may hold from another one, or
+    -1. `transaction`: the name under which its batches are numbered in the tables; empty: by the checkpoint's own
+    identifier."""
 
-    `newest_held` tells it when the checkpoint is new, and the answer is kept beside it: a new checkpoint starts at the
-    topic's beginning. Raises IncompatibleCheckpoint when this code must not take the checkpoint over.
+    held_to: int
+    transaction: str = ""
+
+
+def take_over(folder: Path, furthest: int, newest_held: Callable[[], int]) -> TakenOver:
+    """Take a checkpoint over, one that Spark is to make or one that is there.
+
+    `furthest`: the position that a stream is known to have reached. A new checkpoint reads records that the tables may
+    have, so those up to `newest_held` are looked for. So does one that has not come as far, an older copy that somebody
+    put back; and its next batches have numbers that were used, so they are numbered under a new name, or Delta would
+    leave them out. Both is kept in the checkpoint. Raises IncompatibleCheckpoint when this code must not take it over.
     """
     note = folder / "fitness.json"
-    if (folder / "metadata").exists():
-        known = json.loads(note.read_text())
-    else:
-        known = {"version": CHECKPOINT["version"], "held_to": newest_held()}
+    is_new = not (folder / "metadata").exists()
+    known = {"version": CHECKPOINT["version"]} if is_new else json.loads(note.read_text())
     if known["version"] not in CHECKPOINT["reads"]:
         raise IncompatibleCheckpoint(
             f"{folder} was written by version {known['version']}, and this code takes over {CHECKPOINT['reads']}:"
             " deploy a version that reads it, or move it away: a new one reads the topic anew and adds nothing twice."
         )
+    if is_new:
+        known |= {"held_to": newest_held()}
+    elif (position := total(planned_offsets(folder)) or 0) < furthest:
+        logger.warning("%s ends at %s, and a stream has come to %s: an older copy.", folder, position, furthest)
+        known |= {"held_to": newest_held(), "transaction": f"bpm-{uuid.uuid4()}"}
     replace_file(note, json.dumps({**known, "version": CHECKPOINT["version"]}))
-    return int(known["held_to"])
+    return TakenOver(int(known["held_to"]), known.get("transaction", ""))
 
 
 def identity(folder: Path) -> str:
@@ -413,17 +430,18 @@ def keep_running(job: Job) -> None:
     heartbeat = plain_path(given.heartbeat)
     checkpoint = job.platform.checkpoint(QUERY)
     folder = plain_path(checkpoint)
-    held_to = check_checkpoint(folder, lambda: newest_held(job))
+    taken = take_over(folder, furthest_position(heartbeat), lambda: newest_held(job))
     epoch = Epoch.claim(heartbeat, job.run_id)
     heart = Heart(heartbeat, QUERY, given.version, CHECKPOINT["version"], job.run_id, epoch.number)
     heart.beat("starting")
     limit = RefusalLimit(given.refused_share, minimum=given.refused_minimum)
     if given.refused_share >= 1:  # a person has decided that it is the data
         limit = replace(limit, minimum=sys.maxsize, streak=sys.maxsize)
-    stream = Stream(job, heart, epoch, Batch(job.catalog, limit, held_to, register=job.register), told_to_stop)
+    batch = Batch(job.catalog, limit, taken.held_to, taken.transaction, register=job.register)
+    stream = Stream(job, heart, epoch, batch, told_to_stop)
 
     def on_batch(records: DataFrame, number: int) -> None:
-        stream.batch.transaction = stream.batch.transaction or f"bpm-{identity(folder)}"
+        batch.transaction = batch.transaction or f"bpm-{identity(folder)}"
         stream.on_batch(records, number)
 
     writer = (

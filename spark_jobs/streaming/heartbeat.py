@@ -9,14 +9,14 @@ Three kinds of small files lie in one folder (a local path, or a volume on Datab
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
+
+from spark_jobs.files import Offsets, replace_file
 
 FORMAT = 1
 WINDOW_SAMPLES = 72  # of at least SAMPLE_EVERY each: six minutes, more than the longest rule of the judge looks back
@@ -25,34 +25,15 @@ KEPT_EPOCHS = 20
 KEPT_CRASHES = 20
 
 Clock = Callable[[], datetime]
-Offsets = dict[str, dict[str, int]]  # topic -> partition -> next offset, as Spark writes them
 
 
 def now_utc() -> datetime:
     return datetime.now(UTC)
 
 
-def plain_path(uri: str) -> Path:
-    """A path that Python's own file functions take. Raises ValueError for a scheme they cannot open."""
-    parts = urlparse(uri)
-    if parts.scheme in ("", "file"):
-        return Path(unquote(parts.path))
-    if parts.scheme == "dbfs" and parts.path.startswith("/Volumes/"):
-        return Path(unquote(parts.path))
-    raise ValueError(f"Heartbeats and checkpoints need a local or /Volumes path, not {uri!r}.")
-
-
 def total(offsets: Offsets | None) -> int | None:
     """Offsets summed over partitions: one number that only grows, enough to judge progress by."""
     return None if offsets is None else sum(sum(partitions.values()) for partitions in offsets.values())
-
-
-def replace_file(path: Path, content: str) -> None:
-    """Readers see the old content or the new, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(content)
-    draft.replace(path)
 
 
 @dataclass(frozen=True)
@@ -193,12 +174,25 @@ class Heart:
         return document
 
 
+def furthest_position(heartbeat: Path) -> int:
+    """How far streams are known to have come, by the newest heartbeat and the samples in it; 0 when it is lost."""
+    document = _document(heartbeat)
+    return max([document["position"], *(sample["position"] for sample in document["window"])])
+
+
 def _document(path: Path) -> dict[str, Any]:
-    """What the run before left: epoch, state, window and crashes; nothing of these when missing or damaged."""
+    """What the run before left: epoch, state, position, window, crashes; nothing of these when missing or damaged."""
     try:
         document = json.loads(path.read_text())
         window = [sample for sample in document["window"] if {"at", "epoch", "position", "latest"} <= sample.keys()]
         crashes = list(document.get("crashes", ()))
-        return {"epoch": int(document["epoch"]), "state": document["state"], "window": window, "crashes": crashes}
+        epoch, position = int(document["epoch"]), int(document.get("position") or 0)
+        return {
+            "epoch": epoch,
+            "state": document["state"],
+            "position": position,
+            "window": window,
+            "crashes": crashes,
+        }
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        return {"epoch": 0, "state": "", "window": [], "crashes": []}
+        return {"epoch": 0, "state": "", "position": 0, "window": [], "crashes": []}

@@ -149,6 +149,24 @@ def test_a_new_checkpoint_reads_everything_again_and_adds_nothing(
     assert found(pipeline) == expected(rows)
 
 
+def test_of_a_topic_that_was_made_anew_all_records_are_kept(write: Callable[..., Any], pipeline: Pipeline) -> None:
+    """They have places and even keys of records that the tables hold; when they came and what they say is their own."""
+    before, after = records(day_of_messages(seed=4)), records(day_of_messages(seed=5))
+    after = [(*row[:3], row[3] + timedelta(days=1), *row[4:]) for row in after]
+    write(before, 0)
+    write(after, 0, Batch("spark_catalog", transaction="another", held_to=max(row[2] for row in before)))
+    write(after, 0, Batch("spark_catalog", transaction="a third", held_to=max(row[2] for row in before)))
+    of_both = expected(before + after)
+    bronze = sorted((row["partition"], row["offset"], row["value"]) for row in pipeline.rows("bronze.kafka_multiplex"))
+    assert bronze == of_both["bronze"]
+    assert (
+        sorted((r["device_id"], r["read_at"], r["bpm"]) for r in pipeline.rows("silver.heart_rate"))
+        == of_both["silver"]
+    )
+    refused = [(row["partition"], row["offset"], row["value"]) for row in pipeline.rows("ops.quarantine")]
+    assert len(refused) == len(set(refused)) == of_both["quarantined"]
+
+
 def test_what_a_new_checkpoint_writes_is_written_again_where_a_packing_was_quicker(
     write: Callable[..., Any], pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

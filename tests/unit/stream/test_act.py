@@ -94,7 +94,8 @@ def test_memory_survives_its_document() -> None:
     assert Memory.from_json(memory.to_json()).changes == memory.changes
 
 
-def test_changes_of_state_are_recorded_and_repetitions_are_not() -> None:
+def test_changes_of_state_and_deeds_are_recorded_and_repetitions_are_not() -> None:
     memory = minutes_of(STOPPED, 3, Memory())[-1].memory
     memory = minutes_of(HEALTHY, 3, memory)[-1].memory
-    assert [change["state"] for change in memory.changes] == ["stopped", "healthy"]
+    recorded = [(change["state"], change["done"]) for change in memory.changes]
+    assert recorded == [("stopped", "start"), ("stopped", "start"), ("healthy", "nothing")]

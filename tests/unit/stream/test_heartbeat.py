@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from include.stream import heartbeats
-from spark_jobs.streaming.heartbeat import Epoch, Heart, plain_path, stop_requested
+from spark_jobs.files import plain_path
+from spark_jobs.streaming.heartbeat import Epoch, Heart, stop_requested
 from spark_jobs.streaming.limits import RefusalLimit
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -54,7 +54,7 @@ def packed_by(monkeypatch: pytest.MonkeyPatch, deed: Callable[[], None]) -> list
 
 def maintained(stream: bpm.Stream) -> None:
     """Maintain, and wait for what goes on beside."""
-    stream._maintain()
+    stream._maintain(bpm.MAINTENANCE_SECONDS)
     if stream._beside.is_alive():
         stream._beside.join()
 
@@ -64,8 +64,8 @@ def test_batches_go_on_beside_the_packing_of_a_table_they_append_to(
 ) -> None:
     go = threading.Event()
     seen = packed_by(monkeypatch, lambda: bool(go.wait(60)))
-    stream._maintain()  # returns although the packing goes on
-    stream._maintain()  # one at a time
+    stream._maintain(0)  # returns although the packing goes on
+    stream._maintain(0)  # one at a time
     go.set()
     stream._beside.join()
     assert seen == [(MULTIPLEX, "packing")]
@@ -89,18 +89,21 @@ def test_where_no_driver_lives_for_long_each_table_is_packed_nevertheless(
     assert {table for table, _ in seen} == {MULTIPLEX, TRENDS, HEART_RATE}
 
 
-def test_nothing_is_packed_while_the_stream_catches_up(
+def test_packing_is_put_off_while_the_stream_catches_up_and_not_for_ever(
     make: Callable[[int], bpm.Stream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = 1000.0
+    monkeypatch.setattr(bpm.time, "monotonic", lambda: now)
     stream, seen, packed_after = make(1), packed_by(monkeypatch, lambda: None), []
-    for records in (300_000, 299_998, 1_000):
+    for seconds, records in ((1, 300_000), (1, 299_998), (1, 1_000), (1, 300_000), (900, 300_000)):
+        now += seconds
         report = Report(0, now_utc(), dict.fromkeys(bpm.COUNTED, 0) | {"in": records})
         monkeypatch.setattr(stream.batch, "write", lambda parsed, number, report=report: report)
         stream.on_batch(cast(Any, None), 0)
         if stream._beside.is_alive():
             stream._beside.join()
         packed_after.append(len(seen))
-    assert packed_after == [0, 0, 1]
+    assert packed_after == [0, 0, 1, 1, 2]
 
 
 def test_a_start_is_left_alone_for_a_while(make: Callable[[int], bpm.Stream], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,42 @@
+"""Files by plain paths, on one machine and in a volume: what Python reads and writes itself, of a checkpoint too."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+Offsets = dict[str, dict[str, int]]  # topic -> partition -> next offset, as Spark writes them
+
+
+def plain_path(uri: str) -> Path:
+    """A path that Python's own file functions take. Raises ValueError for a scheme they cannot open."""
+    parts = urlparse(uri)
+    if parts.scheme in ("", "file"):
+        return Path(unquote(parts.path))
+    if parts.scheme == "dbfs" and parts.path.startswith("/Volumes/"):
+        return Path(unquote(parts.path))
+    raise ValueError(f"Heartbeats and checkpoints need a local or /Volumes path, not {uri!r}.")
+
+
+def replace_file(path: Path, content: str) -> None:
+    """Readers see the old content or the new, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(content)
+    draft.replace(path)
+
+
+def planned_offsets(checkpoint: Path) -> Offsets:
+    """Where the newest batch that the checkpoint of a query on Kafka knows of ends, or is to end; empty without one.
+
+    Behind what the query is known to have read, it is an older copy that somebody put back. Its next batches have
+    numbers that were used, and Delta leaves out what comes with such a number.
+    """
+    batches = [int(file.name) for file in (checkpoint / "offsets").glob("*") if file.name.isdigit()]
+    if not batches:
+        return {}
+    *_, of_the_source = (checkpoint / "offsets" / str(max(batches))).read_text().splitlines()
+    offsets: Offsets = json.loads(of_the_source)
+    return offsets
