@@ -245,9 +245,7 @@ def _copy_if_there(source: str, target: str) -> None:
 
 def older_checkpoint(on: Stage, rng: random.Random, played: Played, setting: Setting) -> None:
     """a copy of the checkpoint of some seconds ago is put back: its next batches have numbers that were used"""
-    checkpoint = on.home.checkpoints / stream.NAME
-    copy = checkpoint.with_name(f"{stream.NAME}.copy")
-    shutil.rmtree(copy, ignore_errors=True)
+    checkpoint, copy = on.checkpoint, on.checkpoint.with_suffix(".copy")
     shutil.copytree(checkpoint, copy, copy_function=_copy_if_there)
     time.sleep(BETWEEN_COPIES_SECONDS)
     with stream.supervision(on.home) as supervisor:

@@ -134,6 +134,10 @@ class Stage:
     def heartbeat(self) -> Path:
         return self.home.heartbeats / "bpm.json"
 
+    @property
+    def checkpoint(self) -> Path:
+        return self.home.checkpoints / "bpm"
+
     def supervision(self) -> list[dict[str, str]]:
         """The supervisor's changes of verdict, oldest first."""
         with stream.supervision(self.home) as supervisor:
