@@ -28,15 +28,19 @@ def replace_file(path: Path, content: str) -> None:
     draft.replace(path)
 
 
-def planned_offsets(checkpoint: Path) -> Offsets:
-    """Where the newest batch that the checkpoint of a query on Kafka knows of ends, or is to end; empty without one.
+def planned_batch(checkpoint: Path) -> int:
+    """The newest batch that the checkpoint of a query knows of, ended or not; -1 without one.
 
-    Behind what the query is known to have read, it is an older copy that somebody put back. Its next batches have
+    A checkpoint that has not come as far as its query is an older copy that somebody put back. Its next batches have
     numbers that were used, and Delta leaves out what comes with such a number.
     """
-    batches = [int(file.name) for file in (checkpoint / "offsets").glob("*") if file.name.isdigit()]
-    if not batches:
+    return max((int(file.name) for file in (checkpoint / "offsets").glob("*") if file.name.isdigit()), default=-1)
+
+
+def planned_offsets(checkpoint: Path) -> Offsets:
+    """Where this batch ends, or is to end, in Kafka; empty without one."""
+    if (batch := planned_batch(checkpoint)) < 0:
         return {}
-    *_, of_the_source = (checkpoint / "offsets" / str(max(batches))).read_text().splitlines()
+    *_, of_the_source = (checkpoint / "offsets" / str(batch)).read_text().splitlines()
     offsets: Offsets = json.loads(of_the_source)
     return offsets

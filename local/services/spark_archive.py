@@ -118,6 +118,7 @@ def train_stream(session: SparkSession, folder: Path, batches: int, bulk: int = 
         first = batches * len(MESSAGES)
         records = session.range(first, first + bulk).selectExpr("id AS offset", f"{BULK_MESSAGE} AS value")
         writer.write(readings.parsed(records.selectExpr(*columns)), batches)
+    bpm.newest_batch(session, "spark_catalog", writer.transaction)
 
 
 if __name__ == "__main__":

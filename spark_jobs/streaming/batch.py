@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -186,7 +187,7 @@ class Batch:
                 same = [*PLACE, "kafka_timestamp"]
                 held = spark.table(table).where("topic = 'bpm'").where(offsets)
                 new = records.join(held.select(*same), same, "anti").select(*records.columns)
-            _append(new, table, seen.records)
+            _append(new, table, seen.records, note_of(self.transaction, report.number))
 
         with report.phase("multiplex"):
             retried(write)  # who looks at what is held may lose to a packing
@@ -229,8 +230,23 @@ class Batch:
             ).collect()
 
 
-def _append(rows: DataFrame, table: str, count: int) -> None:
-    _in_few_files(rows, count).writeTo(table).append()
+def note_of(transaction: str, number: int) -> str:
+    """What a commit of bronze says of its batch."""
+    return json.dumps({"transaction": transaction, "batch": number})
+
+
+def batch_of(note: str | None) -> tuple[str, int]:
+    """Name and number of the batch, by the note of a commit; another's commit is of no name."""
+    try:
+        said = json.loads(note or "")
+        return said["transaction"], said["batch"]
+    except (ValueError, TypeError, KeyError):
+        return "", -1
+
+
+def _append(rows: DataFrame, table: str, count: int, note: str = "") -> None:
+    writer = _in_few_files(rows, count).writeTo(table)
+    (writer.option("userMetadata", note) if note else writer).append()
 
 
 def _in_few_files(rows: DataFrame, count: int) -> DataFrame:

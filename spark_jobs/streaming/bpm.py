@@ -23,24 +23,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pyspark.errors import StreamingQueryException
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs import kafka, packing
-from spark_jobs.files import Offsets, plain_path, planned_offsets, replace_file
+from spark_jobs.files import Offsets, plain_path, planned_batch, replace_file
 from spark_jobs.job import Job, parser, run
 from spark_jobs.quarantine import QUARANTINE
 from spark_jobs.streaming import readings
-from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, RECORD, TRENDS, Batch, Paused, Report
+from spark_jobs.streaming.batch import HEART_RATE, MULTIPLEX, RECORD, TRENDS, Batch, Paused, Report, batch_of
 from spark_jobs.streaming.heartbeat import (
     Epoch,
     Heart,
-    furthest_position,
     now_utc,
     stop_requested,
     total,
@@ -68,6 +68,7 @@ MAINTENANCE_SECONDS = 240.0  # one table's small files are packed at most this o
 PUT_OFF_SECONDS = 900.0  # ... and while batches are large
 FIRST_MAINTENANCE_SECONDS = 100.0  # after a start, by when it has caught up; a driver may not live for long
 PACKING_SECONDS = 5.0  # how long a stop waits for packing beside the batches; what is broken off has changed nothing
+RECENT_COMMITS = (20, 1000)  # of bronze: where a start looks for the newest batch, and where else after a silence
 COMMIT_SECONDS = 5.0  # how long a stop waits for the checkpoint to note the newest batch
 
 CHECKPOINT = json.loads(Path(__file__).with_name("checkpoint.json").read_text())
@@ -374,21 +375,23 @@ def _flat(offsets: Offsets | None) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class TakenOver:
-    """What a start knows of a checkpoint. `held_to`: the newest offset that the tables may hold from another one, or
-    -1. `transaction`: the name under which its batches are numbered in the tables; empty: by the checkpoint's own
-    identifier."""
+    """What a start knows of a checkpoint. `held_to`: the newest offset that the tables may hold of batches numbered
+    under another name, or -1. `transaction`: the name under which its batches are numbered in the tables; empty: its
+    own identifier, which Spark is to give it."""
 
     held_to: int
     transaction: str = ""
 
 
-def take_over(folder: Path, furthest: int, newest_held: Callable[[], int]) -> TakenOver:
+def take_over(folder: Path, newest_batch: Callable[[str], int | None], newest_held: Callable[[], int]) -> TakenOver:
     """Take a checkpoint over, one that Spark is to make or one that is there.
 
-    `furthest`: the position that a stream is known to have reached. A new checkpoint reads records that the tables may
-    have, so those up to `newest_held` are looked for. So does one that has not come as far, an older copy that somebody
-    put back; and its next batches have numbers that were used, so they are numbered under a new name, or Delta would
-    leave them out. Both is kept in the checkpoint. Raises IncompatibleCheckpoint when this code must not take it over.
+    A new one reads records that the tables may have, so those up to `newest_held` are looked for. An older copy that
+    somebody put back reads such records too; and its next batches have numbers that were used, which Delta would leave
+    out, so they are numbered under a new name. It is one when `newest_batch` of its name is none that it knows; and
+    when nobody can tell, it is taken for one, which is never wrong. What was decided is kept in the checkpoint.
+
+    Raises IncompatibleCheckpoint when this code must not take the checkpoint over.
     """
     note = folder / "fitness.json"
     is_new = not (folder / "metadata").exists()
@@ -400,9 +403,12 @@ def take_over(folder: Path, furthest: int, newest_held: Callable[[], int]) -> Ta
         )
     if is_new:
         known |= {"held_to": newest_held()}
-    elif (position := total(planned_offsets(folder)) or 0) < furthest:
-        logger.warning("%s ends at %s, and a stream has come to %s: an older copy.", folder, position, furthest)
-        known |= {"held_to": newest_held(), "transaction": f"bpm-{uuid.uuid4()}"}
+    else:
+        known.setdefault("transaction", f"bpm-{identity(folder)}")
+        newest, planned = newest_batch(known["transaction"]), planned_batch(folder)
+        if newest is None or newest > planned:
+            logger.warning("%s ends with batch %s, bronze with %s: an older copy, it seems.", folder, planned, newest)
+            known |= {"held_to": newest_held(), "transaction": f"bpm-{uuid.uuid4()}"}
     replace_file(note, json.dumps({**known, "version": CHECKPOINT["version"]}))
     return TakenOver(int(known["held_to"]), known.get("transaction", ""))
 
@@ -410,6 +416,16 @@ def take_over(folder: Path, furthest: int, newest_held: Callable[[], int]) -> Ta
 def identity(folder: Path) -> str:
     """The identifier that Spark gave the checkpoint when it was made."""
     return str(json.loads((folder / "metadata").read_text())["id"])
+
+
+def newest_batch(spark: SparkSession, catalog: str, transaction: str) -> int | None:
+    """The newest batch of that name that bronze holds; None when none of its newest commits is of that name."""
+    for limit in RECENT_COMMITS:
+        history = spark.sql(f"DESCRIBE HISTORY {catalog}.{MULTIPLEX} LIMIT {limit}")
+        notes = (commit["userMetadata"] for commit in history.select("userMetadata").toArrow().to_pylist())
+        if of_that_name := [batch for name, batch in map(batch_of, notes) if name == transaction]:
+            return max(of_that_name)
+    return None
 
 
 def newest_held(job: Job) -> int:
@@ -430,7 +446,7 @@ def keep_running(job: Job) -> None:
     heartbeat = plain_path(given.heartbeat)
     checkpoint = job.platform.checkpoint(QUERY)
     folder = plain_path(checkpoint)
-    taken = take_over(folder, furthest_position(heartbeat), lambda: newest_held(job))
+    taken = take_over(folder, partial(newest_batch, spark, job.catalog), lambda: newest_held(job))
     epoch = Epoch.claim(heartbeat, job.run_id)
     heart = Heart(heartbeat, QUERY, given.version, CHECKPOINT["version"], job.run_id, epoch.number)
     heart.beat("starting")

@@ -174,25 +174,12 @@ class Heart:
         return document
 
 
-def furthest_position(heartbeat: Path) -> int:
-    """How far streams are known to have come, by the newest heartbeat and the samples in it; 0 when it is lost."""
-    document = _document(heartbeat)
-    return max([document["position"], *(sample["position"] for sample in document["window"])])
-
-
 def _document(path: Path) -> dict[str, Any]:
-    """What the run before left: epoch, state, position, window, crashes; nothing of these when missing or damaged."""
+    """What the run before left: epoch, state, window and crashes; nothing of these when missing or damaged."""
     try:
         document = json.loads(path.read_text())
         window = [sample for sample in document["window"] if {"at", "epoch", "position", "latest"} <= sample.keys()]
         crashes = list(document.get("crashes", ()))
-        epoch, position = int(document["epoch"]), int(document.get("position") or 0)
-        return {
-            "epoch": epoch,
-            "state": document["state"],
-            "position": position,
-            "window": window,
-            "crashes": crashes,
-        }
+        return {"epoch": int(document["epoch"]), "state": document["state"], "window": window, "crashes": crashes}
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        return {"epoch": 0, "state": "", "position": 0, "window": [], "crashes": []}
+        return {"epoch": 0, "state": "", "window": [], "crashes": []}

@@ -15,9 +15,9 @@ from pyspark.sql import functions as F
 
 from spark_jobs.messages import parse_readings
 from spark_jobs.streaming import batch as batch_writes
-from spark_jobs.streaming import readings
+from spark_jobs.streaming import bpm, readings
 from spark_jobs.streaming.batch import Batch, Paused, Seen
-from spark_jobs.streaming.bpm import newest_held
+from spark_jobs.streaming.bpm import newest_batch, newest_held
 from spark_jobs.streaming.limits import RefusalLimit
 from tests.oracle.facts import Reading, Refusal, instant
 from tests.oracle.gold import Statistics, bpm_trends
@@ -174,15 +174,29 @@ def test_what_a_new_checkpoint_writes_is_written_again_where_a_packing_was_quick
     write(rows[:60], 0)
     append, overtaken = batch_writes._append, []
 
-    def overtakes(frame: Any, table: str, count: int) -> None:
+    def overtakes(frame: Any, table: str, *rest: Any) -> None:
         if table.endswith(batch_writes.MULTIPLEX) and not overtaken:
             overtaken.append(table)
             raise PySparkException("[DELTA_CONCURRENT_DELETE_READ] This transaction attempted to read files")
-        append(frame, table, count)
+        append(frame, table, *rest)
 
     monkeypatch.setattr(batch_writes, "_append", overtakes)
     write(rows, 0, Batch("spark_catalog", transaction="another", held_to=max(row[2] for row in rows[:60])))
     assert overtaken and found(pipeline) == expected(rows)
+
+
+def test_bronze_says_which_batch_it_has_had(
+    spark: SparkSession, write: Callable[..., Any], pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = records(day_of_messages(seed=6))
+    for number in (7, 8):
+        write(rows[:60], number)
+    write(rows[60:], 0, Batch("spark_catalog", transaction="another"))
+    spark.sql("OPTIMIZE bronze.kafka_multiplex")
+    told = [newest_batch(spark, "spark_catalog", name) for name in ("checkpoint", "another", "a third")]
+    assert told == [8, 0, None]
+    monkeypatch.setattr(bpm, "RECENT_COMMITS", (2, 4))
+    assert newest_batch(spark, "spark_catalog", "checkpoint") == 8
 
 
 def test_a_new_checkpoint_after_a_batch_that_only_wrote_its_refused_records_refuses_none_twice(
