@@ -33,10 +33,15 @@ def micros_between(start: Column, end: Column) -> Column:
     return F.unix_micros(end) - F.unix_micros(start)
 
 
+def total(micros: Column) -> Column:
+    """The sum, NULL of none: as a decimal, since 37 visits that end in the year 9999 have more than 64 bits hold."""
+    return F.sum(micros.cast("decimal(20, 0)"))
+
+
 def minutes(micros: Column) -> Column:
-    """Minutes with two decimals, rounded half up, from exact microseconds (not negative)."""
-    raised = micros.cast("bigint") + 300_000
-    return (raised - raised % 600_000) / 600_000 / 100
+    """Minutes with two decimals, rounded half up, from exact microseconds (not negative), of one span or in total."""
+    raised = micros + 300_000
+    return ((raised - raised % 600_000) / 600_000).cast("double") / 100
 
 
 def average(bpm: Column) -> Column:

@@ -82,6 +82,8 @@ class Decision:
 def decide(verdict: Verdict, memory: Memory, now: datetime, budget: Budget | None = None) -> Decision:
     """What to do about a verdict now, and what to remember of it."""
     budget = budget or Budget()
+    starts = tuple(min(start, now) for start in memory.starts)  # the clock may have been set back
+    memory = replace(memory, starts=starts)
     decision = _decided(verdict, _health_noted(verdict, memory, now, budget), now, budget)
     return replace(decision, memory=decision.memory.noted(verdict, decision.action, now))
 
@@ -118,7 +120,9 @@ def _health_noted(verdict: Verdict, memory: Memory, now: datetime, budget: Budge
 
 
 def _paging(decision: Decision, verdict: Verdict, told: str) -> Decision:
-    """One page an incident: it is repeated neither each minute nor when the same trouble looks different."""
-    if decision.memory.paged:
+    """One page an incident: it is repeated neither each minute nor when the same trouble looks different. But a stream
+    that went on, of an older version, and then did not is another trouble."""
+    is_worse = decision.memory.paged == State.OUTDATED and verdict.state is State.FAILING
+    if decision.memory.paged and not is_worse:
         return decision
     return replace(decision, page=told, memory=replace(decision.memory, paged=str(verdict.state)))

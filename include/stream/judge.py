@@ -139,6 +139,7 @@ class Limits:
     no_answer: float = 180  # of Kafka, to the stream and to us; or of a run, one attempt after the other
     behind: float = 30  # still healthy
     falling_behind: float = 180  # lag that only grew for so long
+    clock_step: float = 10  # a clock that goes back by more has been set
     crash_window: float = 600
     crashes: int = 4  # within crash_window, they make a crash loop
 
@@ -217,7 +218,7 @@ def _no_run(desired: Desired, seen: Observation, limits: Limits) -> Verdict | No
     if seen.active_runs:
         return None
     if not _can_take_checkpoint(desired, seen.heartbeat):
-        return _refused_upgrade(desired, seen.heartbeat)
+        return _refused_upgrade(desired, seen.heartbeat, "no run is active")
     ended = f"; the run before ended {seen.last_result}" if seen.last_result else ""
     return Verdict(State.STOPPED, f"No run is active{ended}.", Cure.START)
 
@@ -245,12 +246,25 @@ def _another_run_beats(desired: Desired, seen: Observation, limits: Limits) -> V
     return Verdict(State.DUPLICATED, reason, Cure.RESTART)
 
 
+def _clock_went_back(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    """Spark begins the next batch at a time of day that it has named, which now is far off, and every age is wrong."""
+    beat, run = seen.heartbeat, seen.active_runs[0]
+    if beat is None or beat.progressed_at is None or not _is_from(beat, run) or beat.state != "running":
+        return None
+    ahead = (beat.progressed_at - beat.written_at).total_seconds()
+    if ahead <= limits.clock_step:
+        return None
+    reason = f"The driver's clock went back: its last batch ended {ahead:.0f} s after its last heartbeat."
+    return Verdict(State.STALLED, reason, Cure.RESTART)
+
+
 def _old_version(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
     beat = seen.heartbeat
     if beat is None or not _is_from(beat, seen.active_runs[0]) or beat.version == desired.version:
         return None
     if not _can_take_checkpoint(desired, beat):
-        return _refused_upgrade(desired, beat)
+        lives = has_beaten(seen.active_runs[0], beat) and _age(beat, seen) <= limits.silence
+        return _refused_upgrade(desired, beat, "" if lives else f"the last heartbeat is {_age(beat, seen):.0f} s old")
     return Verdict(State.OUTDATED, f"Version {beat.version} runs, {desired.version} is wanted.", Cure.ROLL)
 
 
@@ -301,6 +315,8 @@ def _silent(desired: Desired, seen: Observation, limits: Limits) -> Verdict | No
 
 
 def _went_back(desired: Desired, seen: Observation, limits: Limits) -> Verdict | None:
+    if (stands := _not_moving(desired, seen, limits)) and stands.cure is Cure.RESTART:
+        return stands
     window = samples(seen)
     here, furthest = window[-1], max(sample.position for sample in window)
     if here.position < furthest:
@@ -365,6 +381,7 @@ RULES: tuple[Rule, ...] = (
     _no_run,
     _ends,
     _another_run_beats,
+    _clock_went_back,
     _old_version,
     _not_beating_yet,
     _paused,
@@ -417,11 +434,14 @@ def _can_take_checkpoint(desired: Desired, beat: Heartbeat | None) -> bool:
     return beat is None or beat.checkpoint_version in desired.checkpoint_reads
 
 
-def _refused_upgrade(desired: Desired, beat: Heartbeat | None) -> Verdict:
+def _refused_upgrade(desired: Desired, beat: Heartbeat | None, down: str) -> Verdict:
+    """`down`: why no stream is at work, where the one of the version before does not go on."""
     held = beat.checkpoint_version if beat else "?"
     reads = ", ".join(str(version) for version in sorted(desired.checkpoint_reads))
     reason = (
         f"Version {desired.version} is not deployed: the checkpoint is of version {held} and this code reads only"
         f" {reads}. Deploy a version that reads it, or start on a new checkpoint."
     )
+    if down:
+        return Verdict(State.FAILING, f"The stream is down, {down}. {reason}", Cure.PAGE)
     return Verdict(State.OUTDATED, reason, Cure.PAGE)

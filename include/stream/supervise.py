@@ -201,7 +201,7 @@ class Supervisor:
         if not self.may_run():  # since a moment
             log.warning("Nothing is started.")
             return
-        run_id = self.job.start(job_id, self._token(seen))
+        run_id = self._start(job_id, self._token(job_id, seen))
         runs = self.job.active_runs(job_id)
         if not runs:
             raise NothingRuns(f"Run {run_id} was asked for, and no run is active. The next look starts another one.")
@@ -287,10 +287,17 @@ class Supervisor:
         if not self.job.wait_until_ended(job_id, runs, DRAIN_SECONDS, self.sleep):
             log.warning("A cancelled run is still active; the next look will deal with it.")
 
-    def _token(self, seen: Observation) -> str:
+    def _start(self, job_id: int, token: str) -> str:
+        try:
+            return self.job.start(job_id, token)
+        except Exception as error:  # whatever the client raises; the token's run may have been deleted, which spends it
+            log.warning("%s; once more under another token.", error)
+            return self.job.start(job_id, f"{token}-{self.clock():%m%d%H%M}")
+
+    def _token(self, job_id: int, seen: Observation) -> str:
         """The same for all who saw the same runs, so that two supervisors start one."""
         before = "-".join(run.run_id for run in seen.active_runs) or seen.last_run
-        return f"bpm-{self.version}-after-{before}"
+        return f"bpm-{self.version}-{job_id}-{before}"
 
     def _noted(self, seen: Observation) -> Memory:
         """What is remembered, with what only a look can tell."""

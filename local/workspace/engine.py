@@ -31,6 +31,7 @@ DAY_MS = 86_400_000
 BATCH_NICE = 5  # of jobs on the shared Spark: they can wait, a stream with a cluster of its own is read live
 RELEASE_AGAIN_SECONDS = 30.0  # until Spark is told again of a session whose end it did not confirm
 RELEASE_AT_STOP_SECONDS = 5.0
+DEAF_SECONDS = 10.0  # after its grace period an attempt that is to end has ended, or its runner hangs too
 STUCK_SECONDS = 60.0  # the longest turn waits some seconds for a driver that is called
 STANDBY_LOOK_MS = 5_000
 STANDBY_IDLE_MS = 900_000  # a driver stands by for so long when nothing runs that it could follow
@@ -92,6 +93,7 @@ class Engine:
         self.cleaner = threading.Thread(target=self._clean_up, name="session-cleaner", daemon=True)
         self.turned_at = time.monotonic()
         self.last_prune_ms = 0
+        self.asked_at: dict[int, float] = {}  # attempt: when its process was first asked to end
         self.standby = Standby(self.folder / "standby")
         self.next_standby_ms, self.standby_wanted_ms = 0, now_ms()
 
@@ -497,7 +499,11 @@ class Engine:
         if attempt.ended or attempt.stop is None:
             return
         if attempt.phase in states.STARTED:
-            self.process(attempt).ask_to_end()  # in every turn: a runner that has only just begun hears no first one
+            asked_at = self.asked_at.setdefault(attempt.id, time.monotonic())
+            if time.monotonic() - asked_at < self.limits.grace_seconds + DEAF_SECONDS:
+                self.process(attempt).ask_to_end()  # in every turn: a runner that has just begun hears no first one
+            else:  # the runner hangs, which would have killed the job by now
+                self.process(attempt).end_leftovers()
             attempt.phase = Phase.TERMINATING
         else:
             if attempt.stop is Stop.RUN_TIMEOUT:

@@ -89,7 +89,7 @@ class Process:
                 os.kill(pid, signal.SIGTERM)
 
     def end_leftovers(self) -> None:
-        """Kills what a runner that died left behind."""
+        """Kills what a runner that died left behind, and a runner that hangs."""
         mine = str(self.folder.resolve())
         for process in psutil.process_iter():
             try:

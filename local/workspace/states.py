@@ -245,7 +245,8 @@ def retry_at_ms(task: dict[str, Any], attempt: Attempt) -> int | None:
     allowed = task.get("max_retries", 0)
     if allowed != -1 and attempt.retry >= allowed:
         return None
-    return (attempt.start_ms or attempt.end_ms) + max(task.get("min_retry_interval_millis", 0), MIN_RETRY_MILLIS)
+    start_ms = min(attempt.start_ms or attempt.end_ms, attempt.end_ms)  # the clock may have been set back
+    return start_ms + max(task.get("min_retry_interval_millis", 0), MIN_RETRY_MILLIS)
 
 
 def run_ending(tasks: list[dict[str, Any]], newest: dict[str, Attempt], stop: Stop | None) -> Ending:

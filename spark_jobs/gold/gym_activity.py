@@ -31,7 +31,7 @@ def activity(visits: DataFrame, sessions: DataFrame, other_visits: DataFrame) ->
         rules.visit_of_session(sessions.where(STARTED), other_visits)
         .where("visit_id IS NOT NULL")
         .groupBy("visit_id")
-        .agg(F.collect_set("workout_id").alias("workouts"), F.sum(exercised).alias("exercised"))
+        .agg(F.collect_set("workout_id").alias("workouts"), rules.total(exercised).alias("exercised"))
     )
     inside = rules.micros_between(F.col("login_at"), F.col("logout_at"))
     return (
@@ -41,7 +41,7 @@ def activity(visits: DataFrame, sessions: DataFrame, other_visits: DataFrame) ->
         .agg(
             F.count("*").alias("visits"),
             F.array_sort(F.array_distinct(F.flatten(F.collect_list("workouts")))).alias("workouts"),
-            rules.minutes(F.sum(inside)).alias("minutes_in_gym"),
+            rules.minutes(rules.total(inside)).alias("minutes_in_gym"),
             rules.minutes(F.coalesce(F.sum("exercised"), F.lit(0))).alias("minutes_exercising"),
         )
     )

@@ -106,7 +106,7 @@ def activity(
     days = did.groupBy(*KEY).agg(
         F.count("visit").alias("visits"),
         F.count("session").alias("sessions"),
-        F.sum("exercised").alias("exercised"),
+        rules.total(F.col("exercised")).alias("exercised"),
         *(F.sum(F.when(F.col("zone") == number, F.col("span"))).alias(f"zone_{number}") for number in range(1, 6)),
         rules.average(F.col("bpm")).alias("avg_bpm"),
         F.max("bpm").alias("max_bpm"),
@@ -116,7 +116,7 @@ def activity(
         active = active & (F.col("activity_date") >= F.lit(since))
 
     def in_minutes(column: str) -> Column:
-        return rules.minutes(F.coalesce(column, F.lit(0).cast("bigint")))
+        return rules.minutes(F.coalesce(column, F.lit(0)))
 
     return streaks(days.withColumn("active", active), before).select(
         *KEY,

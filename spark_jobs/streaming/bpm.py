@@ -96,6 +96,10 @@ class IncompatibleCheckpoint(Exception):
     """The checkpoint was written by a plan that this code cannot take over."""
 
 
+class BrokenOff(Exception):
+    """A batch that failed while the stream waited for its end: the next start is to write the rest of it."""
+
+
 class Stopped(Exception):
     """A batch that was not begun, because the stream is to end."""
 
@@ -169,6 +173,7 @@ class Stream:
     signalled: threading.Event
     newest: Report | None = None
     paused: str = ""
+    broken_off: bool = False  # a batch failed, and not all tables may have their part of it
     offsets: dict[str, Any] = field(default_factory=lambda: {"end_offsets": None, "latest_offsets": None})
 
     def __post_init__(self) -> None:
@@ -194,6 +199,9 @@ class Stream:
                 report = self.batch.write(records, number)
             except Paused as pause:
                 self.paused = str(pause)
+                raise
+            except Exception:
+                self.broken_off = True
                 raise
             self.heart.progressed()
             self.heart.count(report.rows)
@@ -250,6 +258,9 @@ class Stream:
                 beaten, told = time.monotonic(), news
             self.stretch.write_when_due(self.offsets)
         self.gate.close(why)
+        if self.broken_off:  # while it was waited for
+            self.heart.beat("failed", reason=f"A batch failed when the stream was to end: {why}.", **self.offsets)
+            raise BrokenOff(why)
         self._let_commit(query)
         query.stop()
         if self._beside.is_alive():

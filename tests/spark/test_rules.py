@@ -21,6 +21,12 @@ def test_minutes_are_rounded_half_up(spark: SparkSession) -> None:
     assert [row[0] for row in found.collect()] == [gold.minutes(span) for span in spans]
 
 
+def test_a_total_holds_more_than_64_bits(spark: SparkSession) -> None:
+    span = 252_000_000_000_000_000  # to the year 9999
+    found = spark.range(37).select(rules.minutes(rules.total(F.lit(span)))).collect()
+    assert [row[0] for row in found] == [gold.minutes(37 * span)]
+
+
 def test_a_visit_holds_a_session_from_its_login_until_before_its_logout(spark: SparkSession) -> None:
     hour, moment = timedelta(hours=1), timedelta(microseconds=1)
     starts = [NOW - moment, NOW, NOW + hour - moment, NOW + hour]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import psutil
 import pytest
 from databricks.sdk.errors import InvalidParameterValue, ResourceDoesNotExist, Unauthenticated
 from databricks.sdk.service import jobs
@@ -114,6 +115,16 @@ def test_a_job_that_will_not_stop_is_killed_with_its_children(server: Server) ->
     server.client.jobs.cancel_run(run_id)
     assert server.end_state(run_id) == ("TERMINATED", "CANCELED")
     assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_job_whose_runner_hangs_is_ended_with_it(server: Server) -> None:
+    run_id = server.submit(server.task("stubborn"))
+    child = int(until(lambda: server.logs(run_id).strip()))
+    runner = next(p for p in psutil.Process(child).parents() if "runner.py" in " ".join(p.cmdline()))
+    runner.suspend()
+    server.client.jobs.cancel_run(run_id)
+    assert server.end_state(run_id)[0] in ("TERMINATED", "INTERNAL_ERROR")
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
 def test_the_same_idempotency_token_gives_the_same_run(server: Server) -> None:

@@ -56,7 +56,9 @@ def test_what_is_never_well_is_not_started_more_often_once_its_first_starts_are_
 
 def test_a_wanted_stop_costs_no_start() -> None:
     spent = minutes_of(STOPPED, 10, Memory())[-1].memory
-    decision = decide(Verdict(State.STOPPED, "A stop is wanted.", Cure.STOP), spent, NOW, BUDGET)
+    decision = decide(
+        Verdict(State.STOPPED, "A stop is wanted.", Cure.STOP), spent, NOW + timedelta(minutes=10), BUDGET
+    )
     assert (decision.action, decision.page, decision.memory.starts) == (Cure.STOP, "", spent.starts)
 
 
@@ -69,6 +71,19 @@ def test_what_no_restart_mends_is_paged_once_and_not_acted_on() -> None:
 def test_a_trouble_that_changes_its_look_is_the_same_incident() -> None:
     memory = minutes_of(PAUSED, 2, Memory())[-1].memory
     assert decide(replace(PAUSED, state=State.REWOUND), memory, NOW, BUDGET).page == ""
+
+
+def test_a_stream_that_goes_down_while_a_refused_version_waits_is_paged_again() -> None:
+    refused = Verdict(State.OUTDATED, "Version v2 is not deployed.", Cure.PAGE)
+    down = Verdict(State.FAILING, "The stream is down. Version v2 is not deployed.", Cure.PAGE)
+    memory = minutes_of(refused, 3, Memory())[-1].memory
+    assert [bool(decision.page) for decision in minutes_of(down, 3, memory)] == [True, False, False]
+
+
+def test_a_clock_that_was_set_back_does_not_put_a_start_off_for_longer_than_its_pause() -> None:
+    memory = minutes_of(STOPPED, 2, Memory())[-1].memory
+    decisions = minutes_of(STOPPED, 4, memory, NOW - timedelta(hours=1))
+    assert [decision.action for decision in decisions] == [Cure.NOTHING, Cure.NOTHING, Cure.START, Cure.NOTHING]
 
 
 def test_a_moment_of_health_does_not_close_the_incident_and_ten_minutes_do() -> None:

@@ -109,9 +109,24 @@ CASES = [
     ),
     pytest.param(
         seen({"version": "v1", "checkpoint_version": 3}, active_runs=()),
-        State.OUTDATED,
+        State.FAILING,
         Cure.PAGE,
         id="new_version_is_not_even_started_on_a_checkpoint_it_cannot_take",
+    ),
+    pytest.param(
+        seen({"version": "v1", "checkpoint_version": 9, "written_at": ago(60)}),
+        State.FAILING,
+        Cure.PAGE,
+        id="new_version_cannot_take_the_checkpoint_and_the_old_one_is_no_more",
+    ),
+    pytest.param(
+        seen({"progressed_at": ago(-3600)}), State.STALLED, Cure.RESTART, id="clock_was_set_back_and_the_query_waits"
+    ),
+    pytest.param(
+        seen({"progressed_at": ago(120), "position": 400, "window": window((200, 900, 905), (100, 400, 1000))}),
+        State.STALLED,
+        Cure.RESTART,
+        id="position_went_back_and_then_a_batch_hangs",
     ),
     pytest.param(
         replace(WELL, heartbeat=None, active_runs=(Run("17", "RUNNING", ago(60)),)),

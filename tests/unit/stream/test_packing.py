@@ -106,6 +106,24 @@ def test_packing_is_put_off_while_the_stream_catches_up_and_not_for_ever(
     assert packed_after == [0, 0, 1, 1, 2]
 
 
+def test_a_batch_that_fails_while_its_end_is_waited_for_does_not_count_as_stopped(
+    make: Callable[[int], bpm.Stream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, said = make(1), []
+    monkeypatch.setattr(stream.heart, "beat", lambda state, **rest: said.append(state), raising=False)
+
+    def write(parsed: Any, number: int) -> Report:
+        stream.signalled.set()
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(stream.batch, "write", write)
+    with pytest.raises(OSError, match="space"):
+        stream.on_batch(cast(Any, None), 0)
+    with pytest.raises(bpm.BrokenOff):
+        stream.run(cast(Any, None))
+    assert said == ["failed"]
+
+
 def test_a_start_is_left_alone_for_a_while(make: Callable[[int], bpm.Stream], monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(bpm, "MAINTENANCE_SECONDS", 240.0)

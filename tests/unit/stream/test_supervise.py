@@ -243,10 +243,28 @@ def test_of_two_supervisors_the_later_leaves_alone_what_the_earlier_has_started(
 def test_a_start_of_which_nothing_came_is_an_error(supervisor: Supervisor, platform: Platform) -> None:
     supervisor.once()
     platform.end("CANCELED")
-    token = supervisor._token(supervisor.observe())
+    token = supervisor._token(1, supervisor.observe())
     platform.tokens[token[:64]] = 1
     with pytest.raises(supervise.NothingRuns, match="Run 1 was asked for"):
         supervisor.once()
+
+
+def test_a_run_that_was_deleted_does_not_keep_the_stream_down(
+    supervisor: Supervisor, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor.once()
+    platform.end()
+    spent = supervisor._token(1, supervisor.observe())[:64]
+    run_now = platform.run_now
+
+    def refuses(document: dict[str, Any]) -> dict[str, Any]:
+        if document["idempotency_token"] == spent:
+            raise ConnectionError("The run of that token was deleted.")
+        return run_now(document)
+
+    monkeypatch.setattr(platform, "run_now", refuses)
+    supervisor.once()
+    assert (len(platform.runs), platform.active) == (2, 1)
 
 
 def test_who_cannot_page_leaves_the_page_to_who_can(supervisor: Supervisor) -> None:
@@ -428,7 +446,7 @@ def test_a_checkpoint_that_cannot_be_taken_over_is_forgotten_with_its_heartbeat(
     supervisor.stop()
     platform.end()
     supervisor.start()
-    assert (platform.active, supervisor.once()[0].state) == (0, State.OUTDATED)
+    assert (platform.active, supervisor.once()[0].state) == (0, State.FAILING)
     (tmp_path / "bpm.json").rename(tmp_path / "bpm.before.json")
     supervisor.start()
     assert platform.active == 1

@@ -76,6 +76,7 @@ def test_a_task_without_upstream_always_starts() -> None:
             67_000,
         ),
         ({"max_retries": 1}, attempt(result=F, end_ms=90_000), 91_000),  # never started
+        ({"max_retries": 1}, attempt(result=F, start_ms=90_000, end_ms=7_000), 8_000),  # the clock was set back
     ],
     ids=lambda value: str(value)[:60],
 )
