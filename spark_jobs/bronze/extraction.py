@@ -98,6 +98,12 @@ def extract(run: job.Job, source: Source) -> None:
         with alone(run, source.target):
             append(run, source, gone(run, source, database, high), is_deleted=True)
         live = living(run.table(source.target), source).count()
+        # as of the same version a source can only lose rows: what it has more of was there, and was not read
+        if live < present and live < database.number(database.dialect.count(source.table, high)):
+            raise SourceWentBack(
+                f"{source.table} has rows with versions that were passed and are not in {source.target}. After a"
+                " restore of the source, or where rows of bronze were lost, run this job once with --full."
+            )
     run.outcome.source_versions |= {source.table: high, source.live: live}
 
 

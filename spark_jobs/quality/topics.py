@@ -39,14 +39,15 @@ def mark(topic: str, partition: int) -> str:
 
 
 def _extent(view: Pinned, topic: str, read: dict[str, int], reread: dict[tuple[str, int], int]) -> Offsets:
-    """From the last clean look, or a changed row before it, to what has been taken in."""
+    """From the last clean look, or a changed row before it, to what has been taken in; and the last record looked at
+    then once more: a topic that was made anew, and has grown beyond what the old one had, has another there."""
     if topic == readings.TOPIC:
         ends = readings.offsets(view, {}).end
     else:
         done = view.last_run_of(TARGET)
         said = done.source_versions if done else {}
         ends = {int(name.rpartition("-")[2]): end for name, end in said.items() if name.rpartition("-")[0] == topic}
-    begin = {number: read.get(mark(topic, number), 0) for number in ends}
+    begin = {number: max(read.get(mark(topic, number), 0) - 1, 0) for number in ends}
     begin |= {number: min(low, reread.get((topic, number), low)) for number, low in begin.items()}
     if view.rebuild and not view.rebuild.full:
         days = view.on_days(F.col("event_date"))

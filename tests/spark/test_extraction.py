@@ -355,6 +355,20 @@ def test_a_source_that_was_restored_is_noticed_and_read_anew_when_asked_for(lake
     assert lake.living() == lake.database.rows(VISITS) and set(lake.living()) == {1, 3}
 
 
+def test_a_source_that_was_restored_and_has_outgrown_what_was_read_is_noticed(lake: Lake) -> None:
+    lake.database.execute(INSERT, 1, "x")
+    lake.extract()
+    for number in (2, 3):  # 2 gets a version that the source from before the restore had given away
+        lake.database.execute(INSERT, number, "after the restore")
+    books = {VISITS.table: lake.database.rows(VISITS)[2].row_version + 1, VISITS.live: 1}
+    _say(lake, lake.pipeline.outcome(VISITS.target) | {"source_versions": books})
+    with pytest.raises(extraction.SourceWentBack, match="--full"):
+        lake.extract()
+    lake.extract(VISITS, "--full")
+    lake.extract()
+    assert lake.living() == lake.database.rows(VISITS) and set(lake.living()) == {1, 2, 3}
+
+
 def test_of_two_runs_at_once_the_overtaken_one_writes_nothing(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.database.execute(INSERT, 1, "x")
     append = extraction.append
