@@ -91,9 +91,10 @@ def refused_versions(source: str, key: str, versions: DataFrame, fields: list[st
 def append(spark: SparkSession, catalog: str, refused: DataFrame, among: Column | None) -> None:
     """Append those refused rows that `ops.quarantine` does not hold yet.
 
-    `among` is a literal predicate on `ops.quarantine` that holds for all of them, so that files outside are not read;
-    None if the table cannot hold any. Call it only when something was refused: an append of nothing is a commit too.
-    Several jobs append: Delta refuses one that had looked before another's rows were there, and it looks again.
+    `among` is a literal predicate on `ops.quarantine` that holds for all of them that it may hold, so that files
+    outside are not read; None if it cannot hold any. Call it only when something was refused: an append of nothing is
+    a commit too. Several jobs append: Delta refuses one that had looked before another's rows were there, and it looks
+    again.
     """
     table = f"{catalog}.{QUARANTINE}"
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import quarantine
@@ -96,13 +98,13 @@ class Report:
 class Batch:
     """Writes one batch of records to the tables. `transaction` names the checkpoint.
 
-    `held_to`: records up to this offset may be in the tables from a checkpoint that is no more.
+    `held_to`: by partition, up to which offset records may be in the tables from a checkpoint that is no more.
     `register` makes a table known that few batches write.
     """
 
     catalog: str
     limit: RefusalLimit = field(default_factory=RefusalLimit)
-    held_to: int = -1
+    held_to: Mapping[int, int] = field(default_factory=dict)
     transaction: str = ""
     clock: Callable[[], datetime] = now_utc
     register: Callable[[str], None] = lambda table: None
@@ -125,11 +127,12 @@ class Batch:
         try:
             with report.phase("parse"):
                 seen = Seen.of(parsed)
+                doubtful = self._may_be_held(parsed, seen)
             if why := self.limit.exceeded_by(seen.records, seen.refused):
                 raise Paused(f"{why}; batch {number} was not begun.")
             report.front = None if seen.front is None else instant(seen.front)
             with ThreadPoolExecutor(4, "write") as writers:
-                deeds = [writers.submit(self._multiplex, report, spark, parsed, seen)]
+                deeds = [writers.submit(self._multiplex, report, spark, parsed, seen.records, doubtful)]
                 conflicts = None
                 counts = dict.fromkeys((readings.NEW, readings.DUPLICATE, readings.CONFLICT), 0)
                 if seen.spans:
@@ -151,7 +154,7 @@ class Batch:
                         conflicts = readings.conflicts(rows, parsed)
                 if seen.refused or conflicts is not None:
                     refused = seen.refused + counts[readings.CONFLICT]
-                    deeds.append(writers.submit(self._quarantine, report, spark, parsed, conflicts, refused, seen))
+                    deeds.append(writers.submit(self._quarantine, report, spark, parsed, conflicts, refused, doubtful))
                 for deed in deeds:
                     deed.result()
         finally:
@@ -167,11 +170,27 @@ class Batch:
         report.finished_at = self.clock()
         return report
 
-    def _may_be_held(self, seen: Seen) -> bool:
-        """Whether a checkpoint that is no more may have written some of a batch's records."""
-        return bool(seen.records and seen.first_offset <= self.held_to)  # the first of an empty topic has no records
+    def _may_be_held(self, parsed: DataFrame, seen: Seen) -> Column | None:
+        """Where a checkpoint that is no more may have written some of a batch's records; None: it has written none."""
+        if not seen.records or seen.first_offset > max(self.held_to.values(), default=-1):
+            return None
+        extents = parsed.groupBy("partition").agg(F.min("offset"), F.max("offset")).collect()
+        spans = [(number, first, min(last, self.held_to.get(number, -1))) for number, first, last in extents]
+        places = [
+            (F.col("partition") == number) & F.col("offset").between(first, last)
+            for number, first, last in spans
+            if first <= last
+        ]
+        return reduce(or_, places) if places else None
 
-    def _multiplex(self, report: Report, spark: SparkSession, parsed: DataFrame, seen: Seen) -> None:
+    def _multiplex(
+        self,
+        report: Report,
+        spark: SparkSession,
+        parsed: DataFrame,
+        count: int,
+        doubtful: Column | None,
+    ) -> None:
         records = parsed.select(
             *RECORD,
             F.lit(report.started_at).alias("ingested_at"),
@@ -181,13 +200,12 @@ class Batch:
 
         def write() -> None:
             new = records
-            if self._may_be_held(seen):
-                offsets = F.col("offset").between(seen.first_offset, seen.last_offset)
+            if doubtful is not None:
                 # a topic that was made anew has other records at the same places
                 same = [*PLACE, "kafka_timestamp"]
-                held = spark.table(table).where("topic = 'bpm'").where(offsets)
+                held = spark.table(table).where("topic = 'bpm'").where(doubtful)
                 new = records.join(held.select(*same), same, "anti").select(*records.columns)
-            _append(new, table, seen.records, note_of(self.transaction, report.number))
+            _append(new, table, count, note_of(self.transaction, report.number))
 
         with report.phase("multiplex"):
             retried(write)  # who looks at what is held may lose to a packing
@@ -203,14 +221,12 @@ class Batch:
         parsed: DataFrame,
         conflicts: DataFrame | None,
         count: int,
-        seen: Seen,
+        doubtful: Column | None,
     ) -> None:
         refused = quarantine.refused_records(parsed)
         if conflicts is not None:
             refused = refused.unionByName(quarantine.refused_records(conflicts))
-        among = None
-        if self._may_be_held(seen):
-            among = (F.col("source") == quarantine.KAFKA) & F.col("offset").between(seen.first_offset, seen.last_offset)
+        among = None if doubtful is None else (F.col("source") == quarantine.KAFKA) & doubtful
         with report.phase("quarantine"):
             self.register(quarantine.QUARANTINE)
             quarantine.append(spark, self.catalog, _in_few_files(refused, count), among)

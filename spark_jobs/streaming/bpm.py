@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ PACKED = (MULTIPLEX, TRENDS, HEART_RATE)
 # (SPARK-55271): each crash in a batch would cost a second start of the driver.
 REPORTING_FAULT = 'because the return value of "scala.Option.get()" is null'
 AGAIN = "start the query again"
+
+Held = dict[int, int]  # partition -> the newest offset that the tables hold of it
 
 COUNTED = ("in", "accepted", "duplicate", "quarantined")  # of each batch
 
@@ -386,15 +388,15 @@ def _flat(offsets: Offsets | None) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class TakenOver:
-    """What a start knows of a checkpoint. `held_to`: the newest offset that the tables may hold of batches numbered
-    under another name, or -1. `transaction`: the name under which its batches are numbered in the tables; empty: its
-    own identifier, which Spark is to give it."""
+    """What a start knows of a checkpoint. `held_to`: by partition, the newest offset that the tables may hold of
+    batches numbered under another name. `transaction`: the name under which its batches are numbered in the tables;
+    empty: its own identifier, which Spark is to give it."""
 
-    held_to: int
+    held_to: Held
     transaction: str = ""
 
 
-def take_over(folder: Path, newest_batch: Callable[[str], int | None], newest_held: Callable[[], int]) -> TakenOver:
+def take_over(folder: Path, newest_batch: Callable[[str], int | None], newest_held: Callable[[], Held]) -> TakenOver:
     """Take a checkpoint over, one that Spark is to make or one that is there.
 
     A new one reads records that the tables may have, so those up to `newest_held` are looked for. An older copy that
@@ -420,8 +422,10 @@ def take_over(folder: Path, newest_batch: Callable[[str], int | None], newest_he
         if newest is None or newest > planned:
             logger.warning("%s ends with batch %s, bronze with %s: an older copy, it seems.", folder, planned, newest)
             known |= {"held_to": newest_held(), "transaction": f"bpm-{uuid.uuid4()}"}
+    if not isinstance(known["held_to"], dict):  # version 1: one offset for all partitions, or -1
+        known["held_to"] = newest_held() if known["held_to"] >= 0 else {}
     replace_file(note, json.dumps({**known, "version": CHECKPOINT["version"]}))
-    return TakenOver(int(known["held_to"]), known.get("transaction", ""))
+    return TakenOver({int(number): to for number, to in known["held_to"].items()}, known.get("transaction", ""))
 
 
 def identity(folder: Path) -> str:
@@ -439,13 +443,14 @@ def newest_batch(spark: SparkSession, catalog: str, transaction: str) -> int | N
     return None
 
 
-def newest_held(job: Job) -> int:
-    """The newest offset of the readings' topic that a table holds, -1 without any. A batch may have died when it had
+def newest_held(job: Job) -> Held:
+    """The newest offset of each partition of the readings' topic that a table holds. A batch may have died when it had
     written one of them."""
     job.register(QUARANTINE)
     readings_of = {MULTIPLEX: "topic = 'bpm'", QUARANTINE: "source = 'kafka' AND topic = 'bpm'"}
-    newest = F.coalesce(F.max("offset"), F.lit(-1))
-    return max(job.table(table).where(where).agg(newest).collect()[0][0] for table, where in readings_of.items())
+    held = [job.table(table).where(where).select("partition", "offset") for table, where in readings_of.items()]
+    newest = reduce(DataFrame.union, held).groupBy("partition").agg(F.max("offset"))
+    return dict(newest.collect())
 
 
 def keep_running(job: Job) -> None:

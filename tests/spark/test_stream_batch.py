@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pyspark.errors import PySparkException
@@ -54,6 +54,10 @@ def records(messages: list[bytes | None]) -> list[Record]:
     """In order of arrival, over two partitions."""
     at = [ARRIVED + timedelta(milliseconds=number) for number in range(len(messages))]
     return [("bpm", n % 2, n // 2, at[n], b"k", value, []) for n, value in enumerate(messages)]
+
+
+def newest_of(rows: list[Record]) -> dict[int, int]:
+    return {partition: max(row[2] for row in rows if row[1] == partition) for _, partition, *_ in rows}
 
 
 @pytest.fixture
@@ -144,8 +148,28 @@ def test_a_new_checkpoint_reads_everything_again_and_adds_nothing(
 ) -> None:
     rows = records(day_of_messages(seed=4))
     write(rows[:60], 0)
-    anew = Batch("spark_catalog", transaction="another", held_to=max(row[2] for row in rows[:60]))
+    anew = Batch("spark_catalog", transaction="another", held_to=newest_of(rows[:60]))
     write(rows, 0, anew)
+    assert found(pipeline) == expected(rows)
+
+
+def test_only_what_the_tables_may_hold_is_looked_for(
+    spark: SparkSession, write: Callable[..., Any], pipeline: Pipeline
+) -> None:
+    """Of a partition that lags behind another one, whose offsets say nothing of its own."""
+    rows = records(day_of_messages(seed=4))
+    batch = Batch("spark_catalog", transaction="another", held_to={0: 10, 1: 60})
+    parsed = spark.createDataFrame([row for row in rows if row[2] in (11, 30)], SCHEMA)
+    doubtful = batch._may_be_held(parsed, cast(Any, SimpleNamespace(records=4, first_offset=11)))
+    assert doubtful is not None
+    assert sorted(tuple(row) for row in parsed.where(doubtful).select("partition", "offset").collect()) == [
+        (1, 11),
+        (1, 30),
+    ]
+    beyond = cast(Any, SimpleNamespace(records=2, first_offset=61))
+    assert batch._may_be_held(parsed, beyond) is None
+    write(rows, 0)
+    write(rows, 0, Batch("spark_catalog", transaction="another", held_to=newest_of(rows)))
     assert found(pipeline) == expected(rows)
 
 
@@ -154,8 +178,8 @@ def test_of_a_topic_that_was_made_anew_all_records_are_kept(write: Callable[...,
     before, after = records(day_of_messages(seed=4)), records(day_of_messages(seed=5))
     after = [(*row[:3], row[3] + timedelta(days=1), *row[4:]) for row in after]
     write(before, 0)
-    write(after, 0, Batch("spark_catalog", transaction="another", held_to=max(row[2] for row in before)))
-    write(after, 0, Batch("spark_catalog", transaction="a third", held_to=max(row[2] for row in before)))
+    write(after, 0, Batch("spark_catalog", transaction="another", held_to=newest_of(before)))
+    write(after, 0, Batch("spark_catalog", transaction="a third", held_to=newest_of(before)))
     of_both = expected(before + after)
     bronze = sorted((row["partition"], row["offset"], row["value"]) for row in pipeline.rows("bronze.kafka_multiplex"))
     assert bronze == of_both["bronze"]
@@ -181,7 +205,7 @@ def test_what_a_new_checkpoint_writes_is_written_again_where_a_packing_was_quick
         append(frame, table, *rest)
 
     monkeypatch.setattr(batch_writes, "_append", overtakes)
-    write(rows, 0, Batch("spark_catalog", transaction="another", held_to=max(row[2] for row in rows[:60])))
+    write(rows, 0, Batch("spark_catalog", transaction="another", held_to=newest_of(rows[:60])))
     assert overtaken and found(pipeline) == expected(rows)
 
 

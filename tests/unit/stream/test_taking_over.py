@@ -23,8 +23,9 @@ def made_by_spark(folder: Path, *batches: int) -> None:
         (folder / "offsets" / f".{batch}.crc").write_bytes(b"crc")
 
 
-def held(offset: int) -> Callable[[], int]:
-    return lambda: offset
+def held(offset: int) -> Callable[[], dict[int, int]]:
+    """In partition 3."""
+    return lambda: {3: offset}
 
 
 def newest(**batches: int) -> Callable[[str], int | None]:
@@ -33,16 +34,18 @@ def newest(**batches: int) -> Callable[[str], int | None]:
 
 
 def test_of_what_a_new_checkpoint_reads_again_the_tables_tell_how_far_they_hold_it(tmp_path: Path) -> None:
-    assert take_over(tmp_path, newest(), held(41)) == TakenOver(41)
+    assert take_over(tmp_path, newest(), held(41)) == TakenOver({3: 41})
     made_by_spark(tmp_path, 0)
-    assert take_over(tmp_path, newest(e300=0), held(99)) == TakenOver(41, OWN)  # as it was when the checkpoint was new
+    assert take_over(tmp_path, newest(e300=0), held(99)) == TakenOver(
+        {3: 41}, OWN
+    )  # as it was when the checkpoint was new
 
 
 @pytest.mark.parametrize("reached", [9, 10])
 def test_a_checkpoint_that_knows_the_newest_batch_keeps_its_name(tmp_path: Path, reached: int) -> None:
-    take_over(tmp_path, newest(), held(-1))
+    take_over(tmp_path, newest(), dict)
     made_by_spark(tmp_path, 9, 10)
-    assert take_over(tmp_path, newest(e300=reached), held(99)) == TakenOver(-1, OWN)
+    assert take_over(tmp_path, newest(e300=reached), held(99)) == TakenOver({}, OWN)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +54,24 @@ def test_a_checkpoint_that_knows_the_newest_batch_keeps_its_name(tmp_path: Path,
 def test_an_older_copy_numbers_its_batches_under_a_name_of_its_own_and_keeps_it(
     tmp_path: Path, reached: dict[str, int]
 ) -> None:
-    take_over(tmp_path, newest(), held(-1))
+    take_over(tmp_path, newest(), dict)
     made_by_spark(tmp_path, 9, 10)
     again = take_over(tmp_path, newest(**reached), held(20))
-    assert again.held_to == 20 and again.transaction not in ("", OWN)
+    assert again.held_to == {3: 20} and again.transaction not in ("", OWN)
     renamed = again.transaction.removeprefix("bpm-")
     assert take_over(tmp_path, newest(**{renamed: 10}), held(25)) == again
     third = take_over(tmp_path, newest(**{renamed: 11}), held(26))
-    assert third.held_to == 26 and third.transaction not in (OWN, again.transaction)
+    assert third.held_to == {3: 26} and third.transaction not in (OWN, again.transaction)
+
+
+@pytest.mark.parametrize(("noted", "taken"), [(-1, {}), (7, {3: 99})])
+def test_a_note_with_one_offset_for_all_partitions_is_understood(
+    tmp_path: Path, noted: int, taken: dict[int, int]
+) -> None:
+    made_by_spark(tmp_path, 9)
+    (tmp_path / "fitness.json").write_text(json.dumps({"version": 1, "held_to": noted}))
+    for _ in range(2):
+        assert take_over(tmp_path, newest(e300=9), held(99)) == TakenOver(taken, OWN)
 
 
 def test_a_checkpoint_of_another_version_is_refused_as_it_is(tmp_path: Path) -> None:
