@@ -83,7 +83,7 @@ def decide(verdict: Verdict, memory: Memory, now: datetime, budget: Budget | Non
     """What to do about a verdict now, and what to remember of it."""
     budget = budget or Budget()
     starts = tuple(min(start, now) for start in memory.starts)  # the clock may have been set back
-    memory = replace(memory, starts=starts)
+    memory = replace(memory, starts=starts, well_since=memory.well_since and min(memory.well_since, now))
     decision = _decided(verdict, _health_noted(verdict, memory, now, budget), now, budget)
     return replace(decision, memory=decision.memory.noted(verdict, decision.action, now))
 

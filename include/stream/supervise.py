@@ -165,7 +165,7 @@ class Supervisor:
         last_run = self.job.last_run(job_id) if job_id is not None and not runs else ("", "")
         beat, problem = heartbeats.read(self.heartbeat)
         end = end_position(self.kafka)
-        away = now if end is None else memory.unanswered_at
+        away = now if end is None else memory.unanswered_at and min(memory.unanswered_at, now)
         heard = memory.heard[1] if memory.heard and runs and memory.heard[0] == runs[0].run_id else None
         return Observation(now, runs, beat, problem, end, *last_run, away, heard)
 

@@ -87,8 +87,8 @@ def _compare(view: Pinned, topic: str, extent: Offsets) -> Finding:
 
 
 def _contiguous(found: Finding, taken: DataFrame, extent: Offsets, earliest: dict[int, int]) -> Finding:
-    """With the offsets that are missing before Kafka's earliest."""
-    dropped = Offsets(extent.begin, {number: earliest.get(number, end) for number, end in extent.end.items()})
+    """With the offsets that are missing up to Kafka's earliest."""
+    dropped = Offsets(extent.begin, {number: earliest.get(number, end - 1) + 1 for number, end in extent.end.items()})
     before = F.lag("offset").over(Window.partitionBy("partition").orderBy("offset"))
     gaps = (
         taken.where(dropped.done)

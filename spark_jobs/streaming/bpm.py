@@ -73,6 +73,9 @@ PACKING_SECONDS = 5.0  # how long a stop waits for packing beside the batches; w
 RECENT_COMMITS = (20, 1000)  # of bronze: where a start looks for the newest batch, and where else after a silence
 COMMIT_SECONDS = 5.0  # how long a stop waits for the checkpoint to note the newest batch
 
+NOTE = "fitness.json"  # beside the checkpoint
+LAST_NUMBER = 2**63 - 1  # of a batch
+
 CHECKPOINT = json.loads(Path(__file__).with_name("checkpoint.json").read_text())
 
 logger = logging.getLogger("fitness.stream")
@@ -260,7 +263,7 @@ class Stream:
                 beaten, told = time.monotonic(), news
             self.stretch.write_when_due(self.offsets)
         self.gate.close(why)
-        if self.broken_off:  # while it was waited for
+        if self.broken_off and why != FENCED:  # while it was waited for
             self.heart.beat("failed", reason=f"A batch failed when the stream was to end: {why}.", **self.offsets)
             raise BrokenOff(why)
         self._let_commit(query)
@@ -396,35 +399,43 @@ class TakenOver:
     transaction: str = ""
 
 
-def take_over(folder: Path, newest_batch: Callable[[str], int | None], newest_held: Callable[[], Held]) -> TakenOver:
-    """Take a checkpoint over, one that Spark is to make or one that is there.
-
-    A new one reads records that the tables may have, so those up to `newest_held` are looked for. An older copy that
-    somebody put back reads such records too; and its next batches have numbers that were used, which Delta would leave
-    out, so they are numbered under a new name. It is one when `newest_batch` of its name is none that it knows; and
-    when nobody can tell, it is taken for one, which is never wrong. What was decided is kept in the checkpoint.
-
-    Raises IncompatibleCheckpoint when this code must not take the checkpoint over.
-    """
-    note = folder / "fitness.json"
-    is_new = not (folder / "metadata").exists()
-    known = {"version": CHECKPOINT["version"]} if is_new else json.loads(note.read_text())
+def read_note(folder: Path) -> dict[str, Any]:
+    """What is kept beside a checkpoint, nothing of one that Spark is to make. Raises IncompatibleCheckpoint when this
+    code must not take it over."""
+    if not (folder / "metadata").exists():
+        return {}
+    known: dict[str, Any] = json.loads((folder / NOTE).read_text())
     if known["version"] not in CHECKPOINT["reads"]:
         raise IncompatibleCheckpoint(
             f"{folder} was written by version {known['version']}, and this code takes over {CHECKPOINT['reads']}:"
             " deploy a version that reads it, or move it away: a new one reads the topic anew and adds nothing twice."
         )
-    if is_new:
-        known |= {"held_to": newest_held()}
+    return known
+
+
+def take_over(folder: Path, newest_batch: Callable[[str], int | None], newest_held: Callable[[str], Held]) -> TakenOver:
+    """Take a checkpoint over, one that Spark is to make or one that is there.
+
+    A new one reads records that the tables may have, so those up to `newest_held` are looked for. An older copy that
+    somebody put back reads such records too; and its next batches have numbers that were used, which Delta would leave
+    out, so they are numbered under a new name. It is one when `newest_batch` of its name is none that it knows; and
+    when nobody can tell, it is taken for one. What was decided is kept in the checkpoint.
+
+    `newest_held` is asked when nobody writes any more under the name that it is given (empty: none). Raises
+    IncompatibleCheckpoint when this code must not take the checkpoint over.
+    """
+    known = read_note(folder)
+    if not known:
+        known = {"held_to": newest_held("")}
     else:
         known.setdefault("transaction", f"bpm-{identity(folder)}")
         newest, planned = newest_batch(known["transaction"]), planned_batch(folder)
         if newest is None or newest > planned:
             logger.warning("%s ends with batch %s, bronze with %s: an older copy, it seems.", folder, planned, newest)
-            known |= {"held_to": newest_held(), "transaction": f"bpm-{uuid.uuid4()}"}
+            known |= {"held_to": newest_held(known["transaction"]), "transaction": f"bpm-{uuid.uuid4()}"}
     if not isinstance(known["held_to"], dict):  # version 1: one offset for all partitions, or -1
-        known["held_to"] = newest_held() if known["held_to"] >= 0 else {}
-    replace_file(note, json.dumps({**known, "version": CHECKPOINT["version"]}))
+        known["held_to"] = newest_held("") if known["held_to"] >= 0 else {}
+    replace_file(folder / NOTE, json.dumps({**known, "version": CHECKPOINT["version"]}))
     return TakenOver({int(number): to for number, to in known["held_to"].items()}, known.get("transaction", ""))
 
 
@@ -434,19 +445,30 @@ def identity(folder: Path) -> str:
 
 
 def newest_batch(spark: SparkSession, catalog: str, transaction: str) -> int | None:
-    """The newest batch of that name that bronze holds; None when none of its newest commits is of that name."""
+    """The newest batch that bronze holds; None when it has another name, or none is among the newest commits."""
     for limit in RECENT_COMMITS:
         history = spark.sql(f"DESCRIBE HISTORY {catalog}.{MULTIPLEX} LIMIT {limit}")
-        notes = (commit["userMetadata"] for commit in history.select("userMetadata").toArrow().to_pylist())
-        if of_that_name := [batch for name, batch in map(batch_of, notes) if name == transaction]:
-            return max(of_that_name)
+        for commit in history.select("userMetadata").toArrow().to_pylist():  # newest first
+            name, batch = batch_of(commit["userMetadata"])
+            if name:
+                return batch if name == transaction else None
     return None
 
 
-def newest_held(job: Job) -> Held:
+def close(spark: SparkSession, catalog: str, transaction: str) -> None:
+    """From now on no batch of that name is written: Delta has had the last number. A driver that was replaced may still
+    have one under way."""
+    for table in (MULTIPLEX, HEART_RATE, TRENDS, QUARANTINE):
+        nothing = spark.table(f"{catalog}.{table}").limit(0).writeTo(f"{catalog}.{table}")
+        nothing.option("txnAppId", transaction).option("txnVersion", str(LAST_NUMBER)).append()
+
+
+def newest_held(job: Job, closed: str = "") -> Held:
     """The newest offset of each partition of the readings' topic that a table holds. A batch may have died when it had
-    written one of them."""
+    written one of them. First closes a name, if one is given."""
     job.register(QUARANTINE)
+    if closed:
+        close(job.spark, job.catalog, closed)
     readings_of = {MULTIPLEX: "topic = 'bpm'", QUARANTINE: "source = 'kafka' AND topic = 'bpm'"}
     held = [job.table(table).where(where).select("partition", "offset") for table, where in readings_of.items()]
     newest = reduce(DataFrame.union, held).groupBy("partition").agg(F.max("offset"))
@@ -462,8 +484,9 @@ def keep_running(job: Job) -> None:
     heartbeat = plain_path(given.heartbeat)
     checkpoint = job.platform.checkpoint(QUERY)
     folder = plain_path(checkpoint)
-    taken = take_over(folder, partial(newest_batch, spark, job.catalog), lambda: newest_held(job))
+    read_note(folder)  # who must not take it over leaves the stream of before alone
     epoch = Epoch.claim(heartbeat, job.run_id)
+    taken = take_over(folder, partial(newest_batch, spark, job.catalog), partial(newest_held, job))
     heart = Heart(heartbeat, QUERY, given.version, CHECKPOINT["version"], job.run_id, epoch.number)
     heart.beat("starting")
     limit = RefusalLimit(given.refused_share, minimum=given.refused_minimum)

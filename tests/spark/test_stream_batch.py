@@ -215,12 +215,26 @@ def test_bronze_says_which_batch_it_has_had(
     rows = records(day_of_messages(seed=6))
     for number in (7, 8):
         write(rows[:60], number)
-    write(rows[60:], 0, Batch("spark_catalog", transaction="another"))
     spark.sql("OPTIMIZE bronze.kafka_multiplex")
+    monkeypatch.setattr(bpm, "RECENT_COMMITS", (1, 4))
     told = [newest_batch(spark, "spark_catalog", name) for name in ("checkpoint", "another", "a third")]
-    assert told == [8, 0, None]
-    monkeypatch.setattr(bpm, "RECENT_COMMITS", (2, 4))
-    assert newest_batch(spark, "spark_catalog", "checkpoint") == 8
+    assert told == [8, None, None]
+    write(rows[60:], 0, Batch("spark_catalog", transaction="another"))
+    told = [newest_batch(spark, "spark_catalog", name) for name in ("checkpoint", "another", "a third")]
+    assert told == [None, 0, None]
+
+
+def test_a_name_that_was_closed_writes_no_further_batch(
+    spark: SparkSession, write: Callable[..., Any], pipeline: Pipeline
+) -> None:
+    rows = records(day_of_messages(seed=6))
+    write(rows[:60], 0)
+    before = found(pipeline)
+    bpm.close(spark, "spark_catalog", "checkpoint")
+    write(rows[60:], 1)
+    assert found(pipeline) == before
+    write(rows, 0, Batch("spark_catalog", transaction="another", held_to=newest_of(rows[:60])))
+    assert found(pipeline) == expected(rows)
 
 
 def test_a_new_checkpoint_after_a_batch_that_only_wrote_its_refused_records_refuses_none_twice(

@@ -23,9 +23,14 @@ def made_by_spark(folder: Path, *batches: int) -> None:
         (folder / "offsets" / f".{batch}.crc").write_bytes(b"crc")
 
 
-def held(offset: int) -> Callable[[], dict[int, int]]:
-    """In partition 3."""
-    return lambda: {3: offset}
+def held(offset: int, closes: str = "") -> Callable[[str], dict[int, int]]:
+    """In partition 3, asked when a name is closed."""
+
+    def answer(closed: str) -> dict[int, int]:
+        assert closed == closes
+        return {3: offset}
+
+    return answer
 
 
 def newest(**batches: int) -> Callable[[str], int | None]:
@@ -43,7 +48,7 @@ def test_of_what_a_new_checkpoint_reads_again_the_tables_tell_how_far_they_hold_
 
 @pytest.mark.parametrize("reached", [9, 10])
 def test_a_checkpoint_that_knows_the_newest_batch_keeps_its_name(tmp_path: Path, reached: int) -> None:
-    take_over(tmp_path, newest(), dict)
+    take_over(tmp_path, newest(), lambda closed: {})
     made_by_spark(tmp_path, 9, 10)
     assert take_over(tmp_path, newest(e300=reached), held(99)) == TakenOver({}, OWN)
 
@@ -54,13 +59,13 @@ def test_a_checkpoint_that_knows_the_newest_batch_keeps_its_name(tmp_path: Path,
 def test_an_older_copy_numbers_its_batches_under_a_name_of_its_own_and_keeps_it(
     tmp_path: Path, reached: dict[str, int]
 ) -> None:
-    take_over(tmp_path, newest(), dict)
+    take_over(tmp_path, newest(), lambda closed: {})
     made_by_spark(tmp_path, 9, 10)
-    again = take_over(tmp_path, newest(**reached), held(20))
+    again = take_over(tmp_path, newest(**reached), held(20, OWN))
     assert again.held_to == {3: 20} and again.transaction not in ("", OWN)
     renamed = again.transaction.removeprefix("bpm-")
     assert take_over(tmp_path, newest(**{renamed: 10}), held(25)) == again
-    third = take_over(tmp_path, newest(**{renamed: 11}), held(26))
+    third = take_over(tmp_path, newest(**{renamed: 11}), held(26, again.transaction))
     assert third.held_to == {3: 26} and third.transaction not in (OWN, again.transaction)
 
 
