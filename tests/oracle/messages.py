@@ -213,7 +213,9 @@ def _fields(value: bytes | None) -> dict[str, Any]:
     twice: list[str] = []
 
     def fields_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        twice.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        # half of a surrogate pair is no character: it is kept as a question mark, in names too
+        names = Counter(re.sub("[\ud800-\udfff]", "?", name) for name, _ in pairs)
+        twice.extend(name for name, count in names.items() if count > 1)
         return dict(pairs)
 
     try:
