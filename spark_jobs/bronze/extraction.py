@@ -81,8 +81,7 @@ def extract(run: job.Job, source: Source) -> None:
         )
     if run.rebuild:
         run.outcome.mode = "everything"  # which keeps the books, unlike a rebuild: all has been read
-        if high < low:
-            forget(run, source, high)
+        forget(run, source, database, high)
         read, low = {}, 0
     with alone(run, source.target):
         known = run.table(source.target).where(f"row_version >= {low} AND NOT is_deleted")
@@ -148,11 +147,25 @@ def append(run: job.Job, source: Source, versions: Slice, *, is_deleted: bool) -
     outcome.rows_in[source.table] = outcome.rows_in.get(source.table, 0) + written
 
 
-def forget(run: job.Job, source: Source, high: int) -> None:
-    """Delete the versions that a source which was restored has not given (yet): it will give their numbers again."""
+def forget(run: job.Job, source: Source, database: Database, high: int) -> None:
+    """Delete what a source that was restored has lost: versions that it has not given (yet), whose numbers it will give
+    again, and versions of a row, its deletion too, that are later than the one it has."""
+    table = run.path(source.target)
+    versions = database.rows(database.dialect.versions(source.table, {source.key: source.columns[source.key]}, 0, high))
+    has = versions.select(_typed(source, source.key), F.col("row_version").cast("bigint").alias("has"))
+    held = run.table(source.target)
+    lost = held.join(has, source.key).where("row_version > has").select(source.key, "row_version")
+    lost = lost.union(held.where(f"row_version >= {high}").select(source.key, "row_version")).distinct()
+    if lost.isEmpty():
+        return
+    lost.createOrReplaceTempView("lost_versions")
     run.spark.conf.set(USER_METADATA, f"{ERASURE} of versions that {source.table} has lost in a restore")
     try:
-        run.spark.sql(f"DELETE FROM {run.path(source.target)} WHERE row_version >= {high}")  # noqa: S608
+        run.spark.sql(
+            f"MERGE INTO {table} AS held USING lost_versions AS lost"
+            f" ON held.{source.key} = lost.{source.key} AND held.row_version = lost.row_version"
+            " WHEN MATCHED THEN DELETE"
+        ).collect()
     finally:
         run.spark.conf.unset(USER_METADATA)
 

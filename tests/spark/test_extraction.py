@@ -369,6 +369,26 @@ def test_a_source_that_was_restored_and_has_outgrown_what_was_read_is_noticed(la
     assert lake.living() == lake.database.rows(VISITS) and set(lake.living()) == {1, 2, 3}
 
 
+def test_after_a_restore_rows_are_as_the_source_has_them_again_where_bronze_knows_later_versions(lake: Lake) -> None:
+    for number in (1, 2, 3):
+        lake.database.execute(INSERT, number, "x")
+    lake.extract()
+    versions = {key: row.row_version for key, row in lake.database.rows(VISITS).items()}
+    for _ in range(20):
+        lake.database.execute("SELECT pg_current_xact_id()")
+    # in the time that the restore has taken away 1 was changed and 2 deleted
+    later = [(1, "lost", 7, ARRIVAL, None, versions[1] + 5, False, ARRIVAL)]
+    later += [(2, "x", 7, ARRIVAL, None, versions[2] + 5, True, ARRIVAL)]
+    lake.pipeline.write(VISITS.target, later, VISITS_SCHEMA)
+    lake.extract(VISITS, "--full")
+    assert lake.living() == lake.database.rows(VISITS)
+    history = lake.pipeline.spark.sql(f"DESCRIBE HISTORY {VISITS.target} LIMIT 3").collect()
+    assert sum((commit["userMetadata"] or "").startswith("erasure") for commit in history) == 1
+    lake.extract(VISITS, "--full")
+    assert lake.rows_out(lake.extract()) == 0
+    assert lake.living() == lake.database.rows(VISITS)
+
+
 def test_of_two_runs_at_once_the_overtaken_one_writes_nothing(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.database.execute(INSERT, 1, "x")
     append = extraction.append
