@@ -497,6 +497,7 @@ class Engine:
 
     def _stop_if_asked(self, attempt: Attempt) -> None:
         if attempt.ended or attempt.stop is None:
+            self.asked_at.pop(attempt.id, None)
             return
         if attempt.phase in states.STARTED:
             asked_at = self.asked_at.setdefault(attempt.id, time.monotonic())
