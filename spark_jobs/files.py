@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+NOTE = "fitness.json"  # what a job of ours keeps in its checkpoint, beside what Spark does
 Offsets = dict[str, dict[str, int]]  # topic -> partition -> next offset, as Spark writes them
 
 

@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs import job, kafka
-from spark_jobs.files import plain_path, planned_offsets, replace_file
+from spark_jobs.files import NOTE, plain_path, planned_offsets, replace_file
 
 TARGET = "bronze.kafka_multiplex"
 MOST_RECORDS = 500_000  # of a batch, so that what waits after an outage is taken in bounded steps
@@ -93,7 +93,7 @@ def take_in(run: job.Job) -> None:
 def _check(run: job.Job) -> None:
     """Delta would leave out the next batches of an older copy of the checkpoint: their numbers were used."""
     checkpoint = plain_path(run.platform.checkpoint(TARGET))
-    note = checkpoint / "fitness.json"
+    note = checkpoint / NOTE
     if not (checkpoint / "metadata").exists():  # runs before this one were on another checkpoint
         replace_file(note, json.dumps({"begun_at": run.clock.isoformat()}))
         return

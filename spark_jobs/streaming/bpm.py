@@ -33,7 +33,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from spark_jobs import kafka, packing
-from spark_jobs.files import Offsets, plain_path, planned_batch, replace_file
+from spark_jobs.files import NOTE, Offsets, plain_path, planned_batch, replace_file
 from spark_jobs.job import Job, parser, run
 from spark_jobs.quarantine import QUARANTINE
 from spark_jobs.streaming import readings
@@ -73,7 +73,6 @@ PACKING_SECONDS = 5.0  # how long a stop waits for packing beside the batches; w
 RECENT_COMMITS = (20, 1000)  # of bronze: where a start looks for the newest batch, and where else after a silence
 COMMIT_SECONDS = 5.0  # how long a stop waits for the checkpoint to note the newest batch
 
-NOTE = "fitness.json"  # beside the checkpoint
 LAST_NUMBER = 2**63 - 1  # of a batch
 
 CHECKPOINT = json.loads(Path(__file__).with_name("checkpoint.json").read_text())
@@ -252,7 +251,7 @@ class Stream:
                     return self.gate.closed
                 if REPORTING_FAULT in str(error) and self.newest is not begun_with:
                     return AGAIN
-                self.heart.beat("failed", reason=str(error)[:2000], batch=self._told(), **self.offsets)
+                self.beat("failed", str(error)[:2000])
                 raise
             progress = query.lastProgress
             news = None if progress is None else (progress.batchId, progress.timestamp)
@@ -264,7 +263,7 @@ class Stream:
             self.stretch.write_when_due(self.offsets)
         self.gate.close(why)
         if self.broken_off and why != FENCED:  # while it was waited for
-            self.heart.beat("failed", reason=f"A batch failed when the stream was to end: {why}.", **self.offsets)
+            self.beat("failed", f"A batch failed when the stream was to end: {why}.")
             raise BrokenOff(why)
         self._let_commit(query)
         query.stop()

@@ -41,9 +41,8 @@ def newest(**batches: int) -> Callable[[str], int | None]:
 def test_of_what_a_new_checkpoint_reads_again_the_tables_tell_how_far_they_hold_it(tmp_path: Path) -> None:
     assert take_over(tmp_path, newest(), held(41)) == TakenOver({3: 41})
     made_by_spark(tmp_path, 0)
-    assert take_over(tmp_path, newest(e300=0), held(99)) == TakenOver(
-        {3: 41}, OWN
-    )  # as it was when the checkpoint was new
+    as_when_it_was_new = TakenOver({3: 41}, OWN)
+    assert take_over(tmp_path, newest(e300=0), held(99)) == as_when_it_was_new
 
 
 @pytest.mark.parametrize("reached", [9, 10])
